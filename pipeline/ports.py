@@ -1,0 +1,136 @@
+"""The ports: what the pipeline asks of a store, a broker and a target, as Protocols."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from contracts.channels import Enriched, Receipt, TargetDocument
+from contracts.envelope import Batch
+from contracts.failure import DeadLetter
+from contracts.money import Money
+from pipeline.entries import Entry
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch on its way to a stage. `delay_ms` waits on the broker's retry tiers."""
+
+    stage: str
+    batch: Batch
+    delay_ms: int | None = None
+
+
+class Publisher(Protocol):
+    """Puts messages where they survive."""
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Return when every message is durable.
+
+        Raises:
+          TransientError: at least one message was not confirmed; nothing may be acknowledged.
+        """
+
+    async def publish_dead(self, letters: Sequence[DeadLetter]) -> None:
+        """Tell the dead-letter exchange; returns when confirmed."""
+
+
+class Ledger(Protocol):
+    """Our own durable account of every record and delivery."""
+
+    async def record(self, entry: Entry) -> None:
+        """Write one entry; returns when it is committed. Entries of several callers share a transaction."""
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """What `post` finds when it announces a call.
+
+    `status`: `new` (go ahead), `in_doubt` (called before and never answered: ask first), `answered` (`receipt` is the
+    answer), `leased` (another worker's call may still be under way: wait), `superseded` or `duplicate` (nothing to
+    send). `replaces` is the reference of an older revision that the target holds and that this one corrects.
+    """
+
+    status: str
+    receipt: Receipt | None = None
+    replaces: str | None = None
+
+
+class Postings(Protocol):
+    """The postings part of the ledger: intent before the call, answer after it."""
+
+    async def intend(self, record_id: str, document: TargetDocument, lease_ms: int) -> Intent:
+        """Durably announce the call under the posting key (`document.reference`)."""
+
+    async def answer(self, record_id: str, document: TargetDocument, receipt: Receipt) -> None:
+        """Durably write the target's answer; releases whoever is parked for this record."""
+
+    async def doubt(self, record_id: str, document: TargetDocument, reason: str) -> None:
+        """The call was made and never answered: the delivery is `in_doubt` until the target has been asked."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A document as the target holds it: `fields` in the shape of `TargetDocument.body`."""
+
+    reference: str
+    receipt: Receipt
+    amount: Money
+    fields: dict[str, Any]
+    reversed: bool = False
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target holds of one document type and currency, reversed documents left out."""
+
+    document_type: str
+    amount: Money
+    count: int
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target can do. `lacks` gives the reason for each thing it can't.
+
+    `unique_reference`: the target refuses a second document with our reference, so a second call can do no harm
+    and no lease is needed. `bulk_max`: documents per call.
+    """
+
+    bulk_max: int = 1
+    unique_reference: bool = False
+    reverse: bool = False
+    totals: bool = False
+    lacks: dict[str, str] = {}
+
+
+class Target(Protocol):
+    """A connector to a system that documents are posted to: the same port for every ERP."""
+
+    name: str
+    capabilities: Capabilities
+
+    async def post(self, document: TargetDocument) -> Receipt:
+        """Create the document, correcting `document.replaces` if set. Calls of the same moment may travel in bulk.
+
+        Raises:
+          TransientError: refused for now, and certainly not created.
+          OutcomeUnknown: the call was made and not answered.
+          PermanentError: refused for good, with the target's own words.
+        """
+
+    async def find(self, reference: str) -> Found | None:
+        """Read a document back by our reference; None when the target does not hold it."""
+
+    async def totals(self) -> Sequence[Total]:
+        """What the target holds, for the tie-out."""
+
+    async def close(self) -> None:
+        """Release connections."""
+
+
+class Translator(Protocol):
+    """Message translator: from the canonical model to the target's own document. Pure."""
+
+    def translate(self, enriched: Enriched, reference: str, context: Any) -> TargetDocument:
+        """Raises PermanentError or MappingMissing when the target could not take it."""
+
+
+def posting_key(target: str, document_type: str, source: str, subject: str, revision: str) -> str:
+    """The idempotency key of the effect in the target."""
+    return f"{target}/{document_type}/{source}/{subject}/{revision}"

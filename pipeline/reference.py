@@ -1,0 +1,130 @@
+"""Reference data at one moment: master data, mappings, rates and periods, looked up by canonical id and date.
+
+A value, kept in memory and brought up to date by the store; stages only read it, so a dry run judges exactly as a
+real one does.
+"""
+
+from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal
+from typing import TypeVar
+
+import msgspec
+
+from contracts.customer import Customer
+from contracts.project import Project
+from contracts.rate_card import RateCard
+from contracts.worker import Worker
+
+Master = TypeVar("Master", Customer, Project, Worker, RateCard)
+
+#: Matches every key of its kind that has no entry of its own.
+ANY_KEY = "*"
+
+
+class Mapping(msgspec.Struct, frozen=True, kw_only=True):
+    """One effective-dated row of the cross-reference: `kind` and `key` become `value`; both dates are inclusive.
+
+    Kinds used by the stages: `worker:<source>`, `project:<source>`, `customer:<source>` (identity across systems),
+    `exchange_rate` (key `CHF/EUR`), and whatever a target asks for (`expense_account`).
+    """
+
+    kind: str
+    key: str
+    value: str
+    valid_from: date | None = None
+    valid_to: date | None = None
+
+
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """An accounting period of one legal entity (`*`: of all): `name` is `2026-03`."""
+
+    legal_entity: str
+    name: str
+    closed: bool
+
+
+def in_force(valid_from: date | None, valid_to: date | None, on: date) -> bool:
+    """Whether a row with inclusive dates holds on this day."""
+    return (valid_from is None or valid_from <= on) and (valid_to is None or on <= valid_to)
+
+
+class Reference:
+    """The reference data as of `version`. Only the store's refresher calls the `put_*` methods."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._masters: dict[type, dict[str, object]] = {Customer: {}, Project: {}, Worker: {}, RateCard: {}}
+        self._mappings: dict[tuple[str, str], list[Mapping]] = {}
+        self._periods: dict[tuple[str, str], Period] = {}
+
+    def find(self, kind: type[Master], canonical_id: str) -> Master | None:
+        """The master record, or None when it has not arrived."""
+        return self._masters[kind].get(canonical_id)  # type: ignore[return-value]
+
+    def knows_any(self, kind: type[Master]) -> bool:
+        """Whether any record of this kind has arrived: from then on references to it are checked."""
+        return bool(self._masters[kind])
+
+    def mapping(self, kind: str, key: str, on: date) -> str | None:
+        """The value in force for a key, else the one of `*`, else None. The latest `valid_from` wins."""
+        for candidate in (key, ANY_KEY):
+            rows = [
+                row for row in self._mappings.get((kind, candidate), ()) if in_force(row.valid_from, row.valid_to, on)
+            ]
+            if rows:
+                return max(rows, key=lambda row: row.valid_from or date.min).value
+        return None
+
+    def exchange_rate(self, currency: str, into: str, on: date) -> Decimal | None:
+        """How much one unit of `currency` is worth in `into` on this day; None when nobody has said."""
+        if currency == into:
+            return Decimal(1)
+        if (direct := self.mapping("exchange_rate", f"{currency}/{into}", on)) is not None:
+            return Decimal(direct)
+        if (inverse := self.mapping("exchange_rate", f"{into}/{currency}", on)) is not None:
+            return 1 / Decimal(inverse)
+        return None
+
+    def rate_card(self, on: date, worker: str | None, role: str | None, project: str | None) -> RateCard | None:
+        """The most specific rate card in force; of equals, the one that started last."""
+
+        def fits(card: RateCard) -> bool:
+            return (
+                card.worker in (None, worker)
+                and card.role in (None, role)
+                and card.project in (None, project)
+                and in_force(card.valid_from, card.valid_to, on)
+            )
+
+        cards = [card for card in self._masters[RateCard].values() if isinstance(card, RateCard) and fits(card)]
+        return max(
+            cards,
+            key=lambda card: (
+                card.worker is not None,
+                card.project is not None,
+                card.role is not None,
+                card.valid_from or date.min,
+                card.id,
+            ),
+            default=None,
+        )
+
+    def period_closed(self, legal_entity: str, on: date) -> bool:
+        """Whether the month of this day is closed for the entity, or for all of them."""
+        name = f"{on:%Y-%m}"
+        return any(
+            period.closed
+            for entity in (legal_entity, ANY_KEY)
+            if (period := self._periods.get((entity, name))) is not None
+        )
+
+    def put_master(self, canonical_id: str, document: Customer | Project | Worker | RateCard) -> None:
+        self._masters[type(document)][canonical_id] = document
+
+    def put_mappings(self, kind: str, key: str, rows: Iterable[Mapping]) -> None:
+        """Replace all rows of one kind and key; none removes it."""
+        self._mappings[kind, key] = list(rows)
+
+    def put_period(self, period: Period) -> None:
+        self._periods[period.legal_entity, period.name] = period

@@ -1,0 +1,87 @@
+"""Twelve-factor settings: one frozen value, read from a mapping of environment variables by `read_settings`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+
+class InvalidSetting(ValueError):
+    """An environment variable can't be used; the text names it and says what to write."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the servers are and how much work is taken on at once.
+
+    `amqp_url` None means embedded: everything in one process. Units are in the names.
+    """
+
+    database_url: str
+    amqp_url: str | None = None
+    redis_url: str | None = None
+    rules_file: Path | None = None
+    prefix: str = "tieout"
+    data_dir: Path = Path("var")
+    port: int = 8000
+    region: str | None = None
+    worker_threads: int = 4
+    live_prefetch: int = 64
+    bulk_prefetch: int = 8
+    bulk_batch_records_max: int = 200
+    message_bytes_max: int = 1024 * 1024
+    ledger_commit_rows_max: int = 2000
+    retry_attempts_max: int = 8
+    stage_time_limit_ms: int = 600_000
+    shutdown_grace_ms: int = 9_000
+    stranded_after_s: int = 120
+    reference_refresh_ms: int = 250
+    payload_retention_days: int = 400
+    log_level: str = "INFO"
+
+    @property
+    def embedded(self) -> bool:
+        return self.amqp_url is None
+
+
+#: Field by environment variable; the first name that is set wins.
+VARIABLES: dict[str, tuple[str, ...]] = {
+    "database_url": ("DATABASE_URL",),
+    "amqp_url": ("AMQP_URL", "CLOUDAMQP_URL"),
+    "redis_url": ("REDIS_URL", "REDISCLOUD_URL"),
+    "port": ("PORT",),
+} | {
+    field: (f"TIEOUT_{field.removesuffix('_file').upper()}",)
+    for field in Settings.__struct_fields__
+    if field not in ("database_url", "amqp_url", "redis_url", "port")
+}
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the settings from environment variables; an empty variable counts as unset.
+
+    Raises:
+      InvalidSetting: a variable has a value of the wrong kind.
+    """
+    values: dict[str, str] = {}
+    for field, names in VARIABLES.items():
+        if found := next((environment[name] for name in names if environment.get(name)), None):
+            values[field] = found
+    values.setdefault("database_url", f"sqlite:///{values.get('data_dir', 'var')}/tieout.db")
+    values["database_url"] = _async_driver(values["database_url"])
+    for field, value in values.items():
+        kind = Settings.__annotations__[field]
+        if kind is int and not value.strip().isdigit():
+            raise InvalidSetting(f"{VARIABLES[field][0]}={value!r}: expected a whole number")
+    return msgspec.convert(values, Settings, strict=False, dec_hook=lambda kind, value: kind(value))
+
+
+def _async_driver(url: str) -> str:
+    """Name the asynchronous driver that SQLAlchemy is to use; PaaS URLs come without one."""
+    parts = urlsplit(url)
+    scheme = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite+aiosqlite"}
+    if parts.scheme.partition("+")[0] not in scheme:
+        raise InvalidSetting(f"DATABASE_URL={parts.scheme}:...: expected sqlite:///FILE or postgresql://HOST/DATABASE")
+    if "+" in parts.scheme:
+        return url
+    return url.replace(f"{parts.scheme}:", f"{scheme[parts.scheme]}:", 1) if parts.scheme else urlunsplit(parts)
