@@ -3,12 +3,14 @@
 import inspect
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from contracts.envelope import Envelope, Item
 from pipeline.history import NO_HISTORY, History
+from pipeline.outcome import ENDS
 from pipeline.ports import Postings, Target, Translator
 from pipeline.reference import Reference
 from pipeline.rules import Rules
@@ -39,7 +41,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 class Stage(msgspec.Struct, frozen=True):
     """A named filter between two channels.
 
-    `emits` is None for the last stage. `waits` stages are coroutines: they may wait for the network and hold no
+    `waits` stages are coroutines: they may wait for the network and hold no
     worker thread. `reads_history` asks for the record's earlier revisions and neighbours to be looked up beforehand.
     """
 
@@ -58,20 +60,29 @@ class Stage(msgspec.Struct, frozen=True):
 def stage(handle: Callable[..., Any] | None = None, *, reads_history: bool = False) -> Any:
     """Declare a stage; its channels follow from its annotations (`record` and return).
 
-    A return annotation `tuple[X, ...]` means that one record may become several (one per target).
+    A return annotation `tuple[X, ...]` means that one record may become several (one per target); `X | Duplicate`
+    that the record may also end here.
     """
     if handle is None:
         return lambda function: stage(function, reads_history=reads_history)
     hints = get_type_hints(handle)
-    emits = hints.pop("return")
-    arguments = getattr(emits, "__args__", ())
-    splits = len(arguments) == 2 and arguments[1] is Ellipsis
+    emits, splits = _channel(hints.pop("return"))
     return Stage(
         name=handle.__name__,
         consumes=next(iter(hints.values())),
-        emits=arguments[0] if splits else emits,
+        emits=emits,
         handle=handle,
         waits=inspect.iscoroutinefunction(handle),
         splits=splits,
         reads_history=reads_history,
     )
+
+
+def _channel(annotation: Any) -> tuple[Any, bool]:
+    """The contract a return annotation names, ends like `Duplicate` left out, and whether it names several."""
+    choices = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    (emits,) = [choice for choice in choices if choice not in ENDS]
+    several = get_args(emits)
+    if get_origin(emits) is tuple and several[1:] == (Ellipsis,):
+        return several[0], True
+    return emits, False
