@@ -13,7 +13,7 @@ def _now() -> datetime:
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a record's life. `outcome`: passed, parked, released, dead, retried, duplicate, superseded, posted, ..."""
+    """One line of a record's life. `outcome` is `passed`, `retried`, `released`, `requeued`, or the state it came to."""
 
     record_id: str
     stage: str
@@ -27,7 +27,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StateChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A record (or, with `target`, one delivery of it) comes to be in `state`, if it may come there from where it is."""
+    """A record (with `target`: one delivery of it) comes to be in `state`, if it may come there from where it is."""
 
     record_id: str
     state: str

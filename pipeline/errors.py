@@ -7,6 +7,10 @@ class PipelineError(Exception):
     """Base of every error the pipeline raises on purpose."""
 
 
+class UndecodableMessage(PipelineError):
+    """The bytes are not one of our messages: rejected at once, kept as they are among the dead letters."""
+
+
 class TransientError(PipelineError):
     """A fault of ours or the target's (time-out, 429, 503, lock): retried with backoff on the broker.
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from contracts import DOCUMENT_TYPES
 from contracts.customer import Customer
 from contracts.project import Project
 from contracts.rate_card import RateCard
@@ -61,6 +62,11 @@ class Reference:
     def find(self, kind: type[Master], canonical_id: str) -> Master | None:
         """The master record, or None when it has not arrived."""
         return self._masters[kind].get(canonical_id)  # type: ignore[return-value]
+
+    def has(self, dependency: str) -> bool:
+        """Whether the record behind a dependency key (`project.v1:P-100`) has arrived."""
+        document_type, _, canonical_id = dependency.partition(":")
+        return canonical_id in self._masters.get(DOCUMENT_TYPES.get(document_type, Reference), {})
 
     def knows_any(self, kind: type[Master]) -> bool:
         """Whether any record of this kind has arrived: from then on references to it are checked."""

@@ -94,7 +94,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return ()
 
     def entity(self, name: str) -> LegalEntity | None:
-        """The legal entity; where the rules define none at all, every entity keeps its books in the default currency."""
+        """The legal entity; where the rules define none, every entity keeps its books in the default currency."""
         if not self.legal_entities:
             return LegalEntity(currency=self.default_currency)
         return self.legal_entities.get(name)

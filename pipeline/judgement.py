@@ -1,0 +1,151 @@
+"""Judge one record at one stage: call the stage and turn what it returns or raises into a verdict."""
+
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from contracts.envelope import Item
+from contracts.failure import Failure
+from contracts.money import Money
+from pipeline.codes import INVALID_DOCUMENT, OUTCOME_UNKNOWN, RETRIES_EXHAUSTED, UNEXPECTED_ERROR, Code
+from pipeline.errors import DependencyMissing, OutcomeUnknown, PermanentError, TransientError
+from pipeline.outcome import Duplicate, Superseded
+from pipeline.retry import backoff_ms, unexpected_attempts_max
+from pipeline.stage import Context, Stage
+from pipeline.worth import worth
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """The record goes on as these results: one, or one per target."""
+
+    results: tuple[Any, ...]
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The record's way ends here without an error."""
+
+    outcome: Duplicate | Superseded
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """The record waits for another one."""
+
+    key: str
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """A technical fault: the record comes back after `delay_ms`; `burns` says whether the attempt counts."""
+
+    delay_ms: int
+    burns: bool
+    reason: str
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The record needs a person."""
+
+    failure: Failure
+    amount: Money
+
+
+Verdict = Passed | Ended | Parked | Retried | Failed
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """An item and the verdict on it."""
+
+    item: Item
+    verdict: Verdict
+
+
+def decode_record(stage: Stage, item: Item) -> Any:
+    """The stage's input.
+
+    Raises:
+      PermanentError: the body does not fit the contract; the text names path and expectation.
+    """
+    try:
+        return _decoder(stage).decode(item.body)
+    except msgspec.DecodeError as error:
+        raise PermanentError(INVALID_DOCUMENT, str(error)) from None
+
+
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(stage: Stage) -> msgspec.json.Decoder[Any]:
+    if stage.name not in _decoders:
+        _decoders[stage.name] = msgspec.json.Decoder(stage.consumes)
+    return _decoders[stage.name]
+
+
+def judge(stage: Stage, context: Context, attempts_max: int) -> Verdict:
+    """Run a stage that does not wait."""
+    record = None
+    try:
+        record = decode_record(stage, context.item)
+        return _passed(stage, stage(record, context))
+    except Exception as error:
+        return verdict_on(error, stage, context, record, attempts_max)
+
+
+async def judge_waiting(stage: Stage, context: Context, attempts_max: int) -> Verdict:
+    """Run a stage that may wait for the network."""
+    record = None
+    try:
+        record = decode_record(stage, context.item)
+        return _passed(stage, await stage(record, context))
+    except Exception as error:
+        return verdict_on(error, stage, context, record, attempts_max)
+
+
+def _passed(stage: Stage, result: Any) -> Passed | Ended:
+    if isinstance(result, Duplicate | Superseded):
+        return Ended(result)
+    return Passed(tuple(result) if stage.splits else (result,))
+
+
+def verdict_on(error: Exception, stage: Stage, context: Context, record: Any, attempts_max: int) -> Verdict:
+    """Choose the road by the kind of error: park, retry, or a dead letter."""
+    attempt = context.envelope.attempt
+    match error:
+        case DependencyMissing():
+            return Parked(error.key)
+        case PermanentError():
+            return _failed(error.code, error.owner, str(error), stage, context, record)
+        case TransientError(burns_attempt=False):
+            return Retried(error.retry_after_ms or backoff_ms(attempt), burns=False, reason=str(error))
+        case TransientError() if attempt < attempts_max:
+            return Retried(error.retry_after_ms or backoff_ms(attempt), burns=True, reason=str(error))
+        case OutcomeUnknown():
+            return _failed(OUTCOME_UNKNOWN, OUTCOME_UNKNOWN.owner, str(error), stage, context, record)
+        case TransientError():
+            return _failed(RETRIES_EXHAUSTED, RETRIES_EXHAUSTED.owner, str(error), stage, context, record)
+        case _ if attempt < min(unexpected_attempts_max, attempts_max):
+            return Retried(backoff_ms(attempt), burns=True, reason=_where(error))
+        case _:
+            return _failed(UNEXPECTED_ERROR, UNEXPECTED_ERROR.owner, _where(error), stage, context, record)
+
+
+def _where(error: Exception) -> str:
+    """The error and the line of ours that raised it: what a developer asks first."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _failed(code: Code, owner: str, message: str, stage: Stage, context: Context, record: Any) -> Failed:
+    now = datetime.now(UTC)
+    failure = Failure(
+        stage=stage.name,
+        code=code.name,
+        category=code.category,
+        owner=owner,
+        message=message,
+        attempts=context.envelope.attempt,
+        first_at=context.envelope.firstfailedat or now,
+        last_at=now,
+    )
+    return Failed(failure, worth(record, context.reference))

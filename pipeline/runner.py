@@ -1,0 +1,202 @@
+"""The runner: takes a message to a stage, maps the stage over its records, and makes everything it caused durable.
+
+The future it returns resolves when the message may be acknowledged: the next messages are confirmed by the broker and
+the ledger entry is committed. A stage that waits runs on the event loop and holds no worker thread.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from loguru import logger
+
+from contracts.envelope import Batch, Envelope
+from pipeline.errors import UndecodableMessage
+from pipeline.history import NO_HISTORY, History
+from pipeline.judgement import Failed, Judged, Parked, judge, judge_waiting
+from pipeline.messages import decode
+from pipeline.ports import Ledger, Postings, Publisher, Target, Translator
+from pipeline.reference import Reference
+from pipeline.rules import Rules
+from pipeline.settings import Settings
+from pipeline.settlement import Settlement, settle
+from pipeline.stage import Context, Stage
+
+T = TypeVar("T")
+
+lookup_timeout_s = 60
+
+
+class ReferenceSource(Protocol):
+    """Where the newest reference data comes from."""
+
+    @property
+    def snapshot(self) -> Reference: ...
+
+    async def refresh(self, at_least: int = 0) -> None: ...
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runner hands down to the stages and reports to; put together once, in `ops/bootstrap.py`.
+
+    `history` looks up the neighbours of a batch's records; `release` lets go whoever is parked under a key that has
+    arrived after all.
+    """
+
+    ledger: Ledger
+    publisher: Publisher
+    reference: ReferenceSource
+    history: Callable[[Batch], Coroutine[Any, Any, dict[str, History]]]
+    release: Callable[[Sequence[str]], Awaitable[None]]
+    postings: Postings
+    rules: Rules
+    targets: dict[str, Target]
+    translators: dict[str, Translator]
+
+
+class Runner:
+    """Runs the stages of one process. `handle` may be called from any thread; everything else is on the loop."""
+
+    def __init__(
+        self, stages: Sequence[Stage], services: Services, settings: Settings, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.stages = {stage.name: stage for stage in stages}
+        self.next_stage = dict(zip(self.stages, [*stages[1:], None], strict=True))
+        self.services = services
+        self.settings = settings
+        self.loop = loop
+
+    def handle(self, stage_name: str, body: bytes) -> Future[None]:
+        """Start work on one message; the future is done when it may be acknowledged, failed when it must come again.
+
+        Raises:
+          UndecodableMessage: the bytes are not a batch: no attempt will ever succeed.
+        """
+        stage = self.stages[stage_name]
+        try:
+            batch = decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UndecodableMessage(f"{stage_name}: {error}") from None
+        if stage.waits:
+            return asyncio.run_coroutine_threadsafe(self._run_waiting(stage, batch), self.loop)
+        judged = self._judge(stage, batch)
+        return asyncio.run_coroutine_threadsafe(self._finish(stage, batch, judged), self.loop)
+
+    def _judge(self, stage: Stage, batch: Batch) -> list[Judged]:
+        """Map the stage over the batch. What seems to be missing is judged again on fresh reference data."""
+        if batch.envelope.referenceversion > self.services.reference.snapshot.version:
+            self._wait_for(self._prepare(batch.envelope))
+        history = self._wait_for(self.services.history(batch)) if stage.reads_history else {}
+        version = self.services.reference.snapshot.version
+        judged = [self._judge_one(stage, context) for context in self._contexts(batch, history)]
+        if any(_something_missing(one) for one in judged):
+            self._wait_for(self.services.reference.refresh())
+            if self.services.reference.snapshot.version != version:
+                contexts = self._contexts(batch, history)
+                judged = [
+                    self._judge_one(stage, context) if _something_missing(one) else one
+                    for one, context in zip(judged, contexts, strict=True)
+                ]
+        return judged
+
+    def _judge_one(self, stage: Stage, context: Context) -> Judged:
+        return Judged(context.item, judge(stage, context, self.settings.retry_attempts_max))
+
+    async def _run_waiting(self, stage: Stage, batch: Batch) -> None:
+        await self._prepare(batch.envelope)
+        contexts = self._contexts(batch, {})
+        async with asyncio.timeout(self.settings.stage_time_limit_ms / 1000):
+            verdicts = await asyncio.gather(
+                *(judge_waiting(stage, context, self.settings.retry_attempts_max) for context in contexts)
+            )
+        judged = [Judged(item, verdict) for item, verdict in zip(batch.items, verdicts, strict=True)]
+        await self._finish(stage, batch, judged)
+
+    async def _finish(self, stage: Stage, batch: Batch, judged: list[Judged]) -> None:
+        """Make everything this message caused durable; only then may it be acknowledged."""
+        settlement = settle(
+            stage,
+            self.next_stage[stage.name],
+            batch.envelope,
+            judged,
+            bytes_max=self.settings.message_bytes_max,
+        )
+        _log(stage, batch, settlement)
+        entry = settlement.entry
+        if entry.deliveries or entry.dead:
+            # The next stage, and whoever listens for dead letters, must find what they are told about.
+            await self.services.ledger.record(entry)
+            await self._publish(settlement)
+        else:
+            await _all_of(self.services.ledger.record(entry), self._publish(settlement))
+        if entry.parkings:
+            await self._look_again({parking.key for parking in entry.parkings})
+
+    async def _publish(self, settlement: Settlement) -> None:
+        if settlement.messages:
+            await self.services.publisher.publish(settlement.messages)
+        if settlement.letters:
+            await self.services.publisher.publish_dead(settlement.letters)
+
+    async def _look_again(self, keys: set[str]) -> None:
+        """The record waited for may have arrived between the look-up and the parking: nobody else would notice."""
+        await self.services.reference.refresh()
+        arrived = [key for key in keys if self.services.reference.snapshot.has(key)]
+        if arrived:
+            await self.services.release(arrived)
+
+    async def _prepare(self, envelope: Envelope) -> None:
+        """Never judge a message by older reference data than its sender had."""
+        if envelope.referenceversion > self.services.reference.snapshot.version:
+            await self.services.reference.refresh(envelope.referenceversion)
+
+    def _contexts(self, batch: Batch, history: dict[str, History]) -> list[Context]:
+        services = self.services
+        return [
+            Context(
+                envelope=batch.envelope,
+                item=item,
+                reference=services.reference.snapshot,
+                rules=services.rules,
+                history=history.get(item.id, NO_HISTORY),
+                translators=services.translators,
+                targets=services.targets,
+                postings=services.postings,
+            )
+            for item in batch.items
+        ]
+
+    def _wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Wait, in a worker thread, for a look-up on the loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(lookup_timeout_s)
+
+
+async def _all_of(*awaitables: Awaitable[None]) -> None:
+    """Wait for all, also when one fails: nothing may still be under way when the message is given back."""
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _something_missing(judged: Judged) -> bool:
+    match judged.verdict:
+        case Parked():
+            return True
+        case Failed(failure=failure):
+            return failure.code.endswith("_MISSING")
+        case _:
+            return False
+
+
+def _log(stage: Stage, batch: Batch, settlement: Settlement) -> None:
+    logger.bind(
+        event="stage_done",
+        stage=stage.name,
+        message_id=batch.envelope.id,
+        document_type=batch.envelope.type,
+        lane=batch.envelope.lane,
+        attempt=batch.envelope.attempt,
+    ).debug("{} records, {} dead, {} parked", len(batch.items), len(settlement.letters), len(settlement.entry.parkings))
