@@ -13,7 +13,7 @@ def _now() -> datetime:
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a record's life. `outcome` is `passed`, `retried`, `released`, `requeued`, or the state it came to."""
+    """One line of a record's life. `outcome`: `passed`, `retried`, `released`, `requeued`, or the state it came to."""
 
     record_id: str
     stage: str

@@ -1,0 +1,137 @@
+import asyncio
+from concurrent.futures import Future
+
+import msgspec
+import pytest
+
+from contracts.channels import Document, Posted, Validated
+from contracts.customer import Customer
+from contracts.envelope import Batch
+from pipeline.errors import DependencyMissing, TransientError, UndecodableMessage
+from pipeline.messages import encode
+from pipeline.reference import Reference
+from pipeline.rules import Rules
+from pipeline.runner import Runner, Services
+from pipeline.settings import Settings
+from pipeline.stage import Context, Stage, stage
+from tests.unit.pipeline.batches import ListLedger, ListPublisher, a_batch, an_expense, passes
+
+
+class LateReference:
+    """Reference data whose customer C-1 is only there after a refresh."""
+
+    def __init__(self) -> None:
+        self.snapshot = Reference()
+
+    async def refresh(self, at_least: int = 0) -> None:
+        self.snapshot.put_master("C-1", Customer(id="C-1", name="Acme"))
+        self.snapshot.version = max(at_least, 1)
+
+
+class Bench:
+    """A runner over in-memory ports, driven as a worker thread would drive it."""
+
+    def __init__(self, *stages: Stage) -> None:
+        self.ledger, self.publisher, self.reference = ListLedger(), ListPublisher(), LateReference()
+        self.released: list[str] = []
+        services = Services(
+            ledger=self.ledger,
+            publisher=self.publisher,
+            reference=self.reference,
+            history=self._history,
+            release=self._release,
+            postings=None,
+            rules=Rules(),
+            targets={},
+            translators={},
+        )
+        settings = Settings(database_url="sqlite+aiosqlite://")
+        self.runner = Runner(stages, services, settings, asyncio.get_running_loop())
+
+    async def _history(self, batch: Batch) -> dict:
+        return {}
+
+    async def _release(self, keys: list[str]) -> None:
+        self.released += keys
+
+    async def run(self, name: str, batch: Batch) -> None:
+        def in_a_worker_thread() -> Future[None]:
+            return self.runner.handle(name, encode(batch))
+
+        future = await asyncio.to_thread(in_a_worker_thread)
+        await asyncio.wrap_future(future)
+
+
+def needs_customer(record: Document, context: Context) -> Validated:
+    if context.reference.find(Customer, "C-1") is None:
+        raise DependencyMissing("customer.v1:C-1")
+    return Validated(document=record)
+
+
+def needs_another(record: Document, context: Context) -> Validated:
+    raise DependencyMissing("customer.v1:C-1")
+
+
+async def test_a_message_is_done_when_ledger_and_broker_have_everything():
+    bench = Bench(stage(passes), msgspec.structs.replace(stage(passes), name="second"))
+    await bench.run("passes", a_batch(an_expense("E-1"), an_expense("E-2")))
+    assert [step.record_id for step in bench.ledger.entries[0].steps] == ["r-E-1", "r-E-2"]
+    assert [message.stage for message in bench.publisher.messages] == ["second"]
+
+
+async def test_the_last_stage_publishes_nothing():
+    bench = Bench(stage(passes))
+    await bench.run("passes", a_batch(an_expense()))
+    assert bench.publisher.messages == []
+
+
+@pytest.mark.parametrize("which", ["ledger", "publisher"])
+async def test_a_message_is_not_done_while_one_of_the_two_refuses(which):
+    bench = Bench(stage(passes), msgspec.structs.replace(stage(passes), name="second"))
+    getattr(bench, which).refuses = TransientError("away")
+    with pytest.raises(TransientError, match="away"):
+        await bench.run("passes", a_batch(an_expense()))
+
+
+async def test_what_seems_missing_is_judged_again_on_fresh_reference_data():
+    bench = Bench(stage(needs_customer))
+    await bench.run("needs_customer", a_batch(an_expense()))
+    assert [step.outcome for step in bench.ledger.entries[0].steps] == ["passed"]
+
+
+async def test_a_sender_s_reference_version_is_waited_for():
+    bench = Bench(stage(passes))
+    await bench.run("passes", a_batch(an_expense(), referenceversion=5))
+    assert bench.reference.snapshot.version == 5
+
+
+async def test_after_parking_it_looks_again():
+    bench = Bench(stage(needs_another))
+    await bench.run("needs_another", a_batch(an_expense()))
+    assert bench.released == ["customer.v1:C-1"]
+
+
+async def test_a_stage_that_waits_is_run_on_the_loop():
+    loop = asyncio.get_running_loop()
+
+    async def waits(record: Document, context: Context) -> Validated:
+        assert asyncio.get_running_loop() is loop
+        return Validated(document=record)
+
+    bench = Bench(stage(waits))
+    await bench.run("waits", a_batch(an_expense("E-1"), an_expense("E-2")))
+    assert len(bench.ledger.entries[0].steps) == 2
+
+
+async def test_bytes_that_are_no_batch_are_refused_at_once():
+    bench = Bench(stage(passes))
+    with pytest.raises(UndecodableMessage, match="passes"):
+        bench.runner.handle("passes", b'{"envelope": 1}')
+
+
+def test_channels_follow_from_annotations():
+    async def posts(record: Validated, context: Context) -> tuple[Posted, ...]:
+        return ()
+
+    made = stage(posts)
+    assert (made.name, made.consumes, made.emits, made.waits, made.splits) == ("posts", Validated, Posted, True, True)
