@@ -10,6 +10,9 @@ from contracts.base import Contract, CurrencyCode
 #: ISO 4217's own code for "no currency is involved": hours, customers, projects.
 NO_CURRENCY = "XXX"
 
+#: No single amount or rate reaches this, so that sums of minor units stay within 64 bits.
+amount_max = Decimal(10) ** 12
+
 
 class UnknownCurrency(ValueError):
     """The code is not in ISO 4217."""

@@ -8,7 +8,7 @@ from contracts.base import CONFIDENTIAL, Contract, CurrencyCode, Id
 
 
 class RateCard(Contract, frozen=True, kw_only=True, tag_field="type", tag="rate_card.v1"):
-    """One effective-dated rate. The most specific card wins: worker and project, worker, role and project, role, project.
+    """One effective-dated rate. The most specific card wins: worker before project before role.
 
     `rate` and `cost_rate` are per `unit` (UN/ECE Rec 20: HUR is an hour); `valid_from` and `valid_to` are inclusive.
     """

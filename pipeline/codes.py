@@ -75,6 +75,20 @@ AMOUNT_NOT_POSITIVE = _code(
     "The amount is zero or negative.",
     "Discard it when there is nothing to post, or correct the amount in the source system.",
 )
+AMOUNT_TOO_FINE = _code(
+    "AMOUNT_TOO_FINE",
+    BUSINESS,
+    FINANCE,
+    "The amount has more decimals than its currency.",
+    "Round it in the source system, or with `scale` in the mapping file, and ingest it again.",
+)
+RATE_NEGATIVE = _code(
+    "RATE_NEGATIVE",
+    BUSINESS,
+    PMO,
+    "A rate is negative.",
+    "Correct the rate in its system of record and send a new revision.",
+)
 UNKNOWN_CURRENCY = _code(
     "UNKNOWN_CURRENCY",
     BUSINESS,

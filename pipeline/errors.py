@@ -1,14 +1,10 @@
 """Errors, sorted by what happens next: retried, dead-lettered, parked, or asked about."""
 
-from pipeline.codes import MAPPING_MISSING, Code
+from pipeline.codes import MAPPING_MISSING, UNDECODABLE, Code
 
 
 class PipelineError(Exception):
     """Base of every error the pipeline raises on purpose."""
-
-
-class UndecodableMessage(PipelineError):
-    """The bytes are not one of our messages: rejected at once, kept as they are among the dead letters."""
 
 
 class TransientError(PipelineError):
@@ -34,6 +30,13 @@ class PermanentError(PipelineError):
         super().__init__(message)
         self.code = code
         self.owner = owner or code.owner
+
+
+class UndecodableMessage(PermanentError):
+    """The bytes are not one of our messages: rejected at once, kept as they are among the dead letters."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(UNDECODABLE, message)
 
 
 class MappingMissing(PermanentError):

@@ -11,7 +11,7 @@ class Duplicate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Superseded(msgspec.Struct, frozen=True, kw_only=True):
-    """A newer revision has overtaken it; `by` is that revision."""
+    """Overtaken; `by` says by what: `revision 3`."""
 
     by: str
 

@@ -46,12 +46,14 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
     `status`: `new` (go ahead), `in_doubt` (called before and never answered: ask first), `answered` (`receipt` is the
     answer), `leased` (another worker's call may still be under way: wait), `superseded` or `duplicate` (nothing to
-    send). `replaces` is the reference of an older revision that the target holds and that this one corrects.
+    send; `by` says which revision or record stands for it). `replaces` is the reference of an older revision that the
+    target holds and that this one corrects.
     """
 
     status: str
     receipt: Receipt | None = None
     replaces: str | None = None
+    by: str | None = None
 
 
 class Postings(Protocol):
@@ -89,10 +91,11 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a target can do. `lacks` gives the reason for each thing it can't.
 
     `unique_reference`: the target refuses a second document with our reference, so a second call can do no harm
-    and no lease is needed. `bulk_max`: documents per call.
+    and no lease is needed. `bulk_max`: documents per call. `call_timeout_ms`: after that long no call is under way.
     """
 
     bulk_max: int = 1
+    call_timeout_ms: int = 30_000
     unique_reference: bool = False
     reverse: bool = False
     totals: bool = False

@@ -6,7 +6,7 @@ real one does.
 
 from collections.abc import Iterable
 from datetime import date
-from decimal import Decimal
+from itertools import product
 from typing import TypeVar
 
 import msgspec
@@ -26,8 +26,9 @@ ANY_KEY = "*"
 class Mapping(msgspec.Struct, frozen=True, kw_only=True):
     """One effective-dated row of the cross-reference: `kind` and `key` become `value`; both dates are inclusive.
 
-    Kinds used by the stages: `worker:<source>`, `project:<source>`, `customer:<source>` (identity across systems),
-    `exchange_rate` (key `CHF/EUR`), and whatever a target asks for (`expense_account`).
+    Kinds used by the stages: `worker:<source>`, `project:<source>`, `customer:<source>`, `rate_card:<source>`,
+    `legal_entity:<source>` (identity across systems), `exchange_rate` (key `CHF/EUR`), and whatever a target asks for
+    (`expense_account`).
     """
 
     kind: str
@@ -50,12 +51,17 @@ def in_force(valid_from: date | None, valid_to: date | None, on: date) -> bool:
     return (valid_from is None or valid_from <= on) and (valid_to is None or on <= valid_to)
 
 
+#: Whom a rate card is for: worker, project, role; None is anyone.
+Scope = tuple[str | None, str | None, str | None]
+
+
 class Reference:
     """The reference data as of `version`. Only the store's refresher calls the `put_*` methods."""
 
     def __init__(self) -> None:
         self.version = 0
         self._masters: dict[type, dict[str, object]] = {Customer: {}, Project: {}, Worker: {}, RateCard: {}}
+        self._rate_cards: dict[Scope, tuple[RateCard, ...]] = {}
         self._mappings: dict[tuple[str, str], list[Mapping]] = {}
         self._periods: dict[tuple[str, str], Period] = {}
 
@@ -82,39 +88,22 @@ class Reference:
                 return max(rows, key=lambda row: row.valid_from or date.min).value
         return None
 
-    def exchange_rate(self, currency: str, into: str, on: date) -> Decimal | None:
-        """How much one unit of `currency` is worth in `into` on this day; None when nobody has said."""
-        if currency == into:
-            return Decimal(1)
-        if (direct := self.mapping("exchange_rate", f"{currency}/{into}", on)) is not None:
-            return Decimal(direct)
-        if (inverse := self.mapping("exchange_rate", f"{into}/{currency}", on)) is not None:
-            return 1 / Decimal(inverse)
+    def rate_card(
+        self, on: date, worker: str | None, role: str | None, project: str | None, *, with_cost: bool = False
+    ) -> RateCard | None:
+        """The most specific rate card in force, worker before project before role; of equals, the last to have started.
+
+        `with_cost` leaves out cards that state no cost rate: what hours cost is often kept on cards of its own.
+        """
+        for scope in product((worker, None), (project, None), (role, None)):
+            cards = [
+                card
+                for card in self._rate_cards.get(scope, ())
+                if in_force(card.valid_from, card.valid_to, on) and (card.cost_rate is not None or not with_cost)
+            ]
+            if cards:
+                return max(cards, key=lambda card: (card.valid_from or date.min, card.id))
         return None
-
-    def rate_card(self, on: date, worker: str | None, role: str | None, project: str | None) -> RateCard | None:
-        """The most specific rate card in force; of equals, the one that started last."""
-
-        def fits(card: RateCard) -> bool:
-            return (
-                card.worker in (None, worker)
-                and card.role in (None, role)
-                and card.project in (None, project)
-                and in_force(card.valid_from, card.valid_to, on)
-            )
-
-        cards = [card for card in self._masters[RateCard].values() if isinstance(card, RateCard) and fits(card)]
-        return max(
-            cards,
-            key=lambda card: (
-                card.worker is not None,
-                card.project is not None,
-                card.role is not None,
-                card.valid_from or date.min,
-                card.id,
-            ),
-            default=None,
-        )
 
     def period_closed(self, legal_entity: str, on: date) -> bool:
         """Whether the month of this day is closed for the entity, or for all of them."""
@@ -125,8 +114,24 @@ class Reference:
             if (period := self._periods.get((entity, name))) is not None
         )
 
+    def copy(self) -> "Reference":
+        """An equal value of its own: putting something into it leaves this one as it is."""
+        copied = Reference()
+        copied.version = self.version
+        copied._masters = {kind: dict(documents) for kind, documents in self._masters.items()}
+        copied._rate_cards = dict(self._rate_cards)
+        copied._mappings = dict(self._mappings)
+        copied._periods = dict(self._periods)
+        return copied
+
     def put_master(self, canonical_id: str, document: Customer | Project | Worker | RateCard) -> None:
+        before = self._masters[type(document)].get(canonical_id)
         self._masters[type(document)][canonical_id] = document
+        if isinstance(before, RateCard):
+            others = tuple(card for card in self._rate_cards[_scope(before)] if card is not before)
+            self._rate_cards[_scope(before)] = others
+        if isinstance(document, RateCard):
+            self._rate_cards[_scope(document)] = (*self._rate_cards.get(_scope(document), ()), document)
 
     def put_mappings(self, kind: str, key: str, rows: Iterable[Mapping]) -> None:
         """Replace all rows of one kind and key; none removes it."""
@@ -134,3 +139,7 @@ class Reference:
 
     def put_period(self, period: Period) -> None:
         self._periods[period.legal_entity, period.name] = period
+
+
+def _scope(card: RateCard) -> Scope:
+    return (card.worker, card.project, card.role)

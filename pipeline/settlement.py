@@ -82,7 +82,7 @@ def _end(entry: Entry, stage: Stage, envelope: Envelope, item: Item, outcome: Du
     if isinstance(outcome, Duplicate):
         state, detail = DUPLICATE, f"of {outcome.of}: {outcome.reason}"
     else:
-        state, detail = SUPERSEDED, f"by revision {outcome.by}"
+        state, detail = SUPERSEDED, f"by {outcome.by}"
     entry.steps.append(_step(stage, envelope, item, state, detail=detail))
     entry.states.append(StateChange(record_id=item.id, state=state, target=item.target))
 

@@ -3,12 +3,14 @@
 import inspect
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints, overload
 
 import msgspec
 
 from contracts.envelope import Envelope, Item
+from pipeline.exchange import exchange_rate
 from pipeline.history import NO_HISTORY, History
 from pipeline.outcome import ENDS
 from pipeline.ports import Postings, Target, Translator
@@ -37,6 +39,19 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     def today(self) -> date:
         return self.now.date()
 
+    def mapping(self, kind: str, key: str, on: date) -> str | None:
+        """What the cross-reference says on this day, else the rules' fall-back; None when neither knows the key."""
+        value = self.reference.mapping(kind, key, on)
+        return self.rules.fallback(kind, key) if value is None else value
+
+    def exchange_rate(self, currency: str, into: str, on: date) -> Decimal:
+        """How much one unit of `currency` is worth in `into` on this day.
+
+        Raises:
+          PermanentError: EXCHANGE_RATE_MISSING, nobody has said.
+        """
+        return exchange_rate(self.mapping, currency, into, on)
+
 
 class Stage(msgspec.Struct, frozen=True):
     """A named filter between two channels.
@@ -57,14 +72,28 @@ class Stage(msgspec.Struct, frozen=True):
         return self.handle(record, context)
 
 
-def stage(handle: Callable[..., Any] | None = None, *, reads_history: bool = False) -> Any:
+@overload
+def stage(handle: Callable[..., Any]) -> Stage: ...
+
+
+@overload
+def stage(*, reads_history: bool) -> Callable[[Callable[..., Any]], Stage]: ...
+
+
+def stage(
+    handle: Callable[..., Any] | None = None, *, reads_history: bool = False
+) -> Stage | Callable[[Callable[..., Any]], Stage]:
     """Declare a stage; its channels follow from its annotations (`record` and return).
 
     A return annotation `tuple[X, ...]` means that one record may become several (one per target); `X | Duplicate`
     that the record may also end here.
     """
     if handle is None:
-        return lambda function: stage(function, reads_history=reads_history)
+        return lambda function: _declared(function, reads_history=reads_history)
+    return _declared(handle, reads_history=reads_history)
+
+
+def _declared(handle: Callable[..., Any], *, reads_history: bool) -> Stage:
     hints = get_type_hints(handle)
     emits, splits = _channel(hints.pop("return"))
     return Stage(

@@ -5,7 +5,7 @@ from typing import Any
 
 from contracts.channels import Enriched, Posted, TargetDocument, Validated
 from contracts.expense import Expense
-from contracts.money import NOTHING, Money, UnknownCurrency
+from contracts.money import NOTHING, Money, UnknownCurrency, amount_max
 from contracts.time_entry import TimeEntry
 from pipeline.reference import Reference
 
@@ -22,7 +22,7 @@ def worth(record: Any, reference: Reference) -> Money:
         case Expense(amount=value, currency=currency):
             return _money(value, currency)
         case TimeEntry(rate=Decimal() as rate, currency=str() as currency, hours=hours):
-            return _money(hours * rate, currency)
+            return _product(hours, rate, currency)
         case TimeEntry():
             return _estimate(record, reference)
         case _:
@@ -31,11 +31,20 @@ def worth(record: Any, reference: Reference) -> Money:
 
 def _estimate(entry: TimeEntry, reference: Reference) -> Money:
     card = reference.rate_card(entry.date, entry.worker, None, entry.project)
-    return _money(entry.hours * card.rate, card.currency) if card else NOTHING
+    return _product(entry.hours, card.rate, card.currency) if card else NOTHING
+
+
+def _product(hours: Decimal, rate: Decimal, currency: str) -> Money:
+    return _money(hours * rate, currency) if _sensible(hours) and _sensible(rate) else NOTHING
 
 
 def _money(amount: Decimal, currency: str) -> Money:
+    """Also for a record that `validate` is about to refuse: what can't be counted is worth nothing."""
     try:
-        return Money(amount=amount, currency=currency).rounded()
+        return Money(amount=amount, currency=currency).rounded() if _sensible(amount) else NOTHING
     except UnknownCurrency:
         return NOTHING
+
+
+def _sensible(number: Decimal) -> bool:
+    return number.is_finite() and abs(number) < amount_max

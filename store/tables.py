@@ -43,6 +43,9 @@ class Instant(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+#: Sorts by code point in every database, as Python does; a locale's collation would not.
+_Order = String(200).with_variant(String(200, collation="C"), "postgresql")
+
 #: SQLite only numbers rows by itself in a column of type INTEGER.
 _Number = BigInteger().with_variant(Integer, "sqlite")
 
@@ -92,7 +95,7 @@ records = Table(
     Column("document_type", String(60), nullable=False),
     Column("subject", String(200), nullable=False),
     Column("revision", String(200), nullable=False),
-    Column("revision_order", String(200), nullable=False),
+    Column("revision_order", _Order, nullable=False),
     Column("fingerprint", String(40), nullable=False),
     Column("business_key", String(40)),
     Column("worker_day", String(220)),
@@ -109,7 +112,8 @@ records = Table(
     Column("changed_at", Instant, nullable=False),
     Column("flags", String(200)),
     Column("payload", LargeBinary),
-    UniqueConstraint("source", "document_type", "subject", "revision", name="uq_records_source_key_revision"),
+    # The subject comes first, so that the same index finds a record by the id that people know it by.
+    UniqueConstraint("subject", "source", "document_type", "revision", name="uq_records_source_key_revision"),
     Index("ix_records_balance", "document_type", "currency", "state"),
     Index("ix_records_state_changed", "state", "changed_at"),
     Index("ix_records_business_key", "business_key"),
@@ -241,10 +245,11 @@ masters = Table(
     Column("document_type", String(60), primary_key=True),
     Column("canonical_id", String(200), primary_key=True),
     Column("reference", String(600), nullable=False),
-    Column("revision_order", String(200), nullable=False),
+    Column("revision_order", _Order, nullable=False),
     Column("document", LargeBinary, nullable=False),
     Column("version", _Number, nullable=False),
     Index("ix_masters_version", "version"),
+    Index("ix_masters_reference", "reference"),
 )
 
 #: The cross-reference: effective-dated values by kind and key.

@@ -40,8 +40,7 @@ class Truth(msgspec.Struct, frozen=True):
 def truth_of(path: Path) -> Truth:
     rows = approvals = 0
     amounts: dict[str, Decimal] = {}
-    opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
-    with opened as file:
+    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
         for row in csv.DictReader(file):
             rows += 1
             if row["activity"] in FINAL:
@@ -51,7 +50,7 @@ def truth_of(path: Path) -> Truth:
 
 
 def a_small_file(path: Path, declarations: int = 300) -> Path:
-    """A file of the same shape for machines without the real one: every third declaration is approved twice, one is 0."""
+    """A file of the same shape where the real one is not: every third declaration is approved twice, one is 0."""
     columns = "declaration_id,declaration_number,activity,timestamp,role,amount,budget,permit_id,permit_budget"
     columns += ",requested_budget,organizational_entity,project,task,activity_number,event_id"
     with path.open("w", newline="") as file:

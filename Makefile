@@ -1,0 +1,42 @@
+# Everything a developer runs. Needs make and Python 3.11 or newer; every target first makes .venv agree with
+# requirements.lock (scripts/setup, which does nothing when it already does).
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt setup lock
+
+# What the calling shell has set up for another project stays out of this one.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON
+
+python := .venv/bin/python
+
+# make test ARGS="tests/unit -k balance"    only some tests
+# make test SERVERS=--own                   servers of our own, even where some are listening
+ARGS ?=
+SERVERS ?=
+
+help: ## List the targets
+	@awk -F ': *[a-z ]*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: setup ## One month of a small firm, start to finish, embedded: nothing else needed
+	@.venv/bin/tieout demo
+
+test: check ## check, then every test, on real RabbitMQ, PostgreSQL and Redis (found, or started for the run)
+	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m pytest $(ARGS)
+
+check: setup ## ruff, mypy and the direction of imports
+	@$(python) -m ruff check .
+	@$(python) -m ruff format --check .
+	@$(python) -m mypy
+	@.venv/bin/lint-imports
+
+fmt: setup ## Format the code and mend what ruff can mend
+	@$(python) -m ruff check --fix --exit-zero --quiet .
+	@$(python) -m ruff format .
+
+setup: ## Make .venv agree with requirements.lock
+	@scripts/setup
+
+lock: setup ## Resolve pyproject.toml anew into requirements.lock (UPGRADE=--upgrade for newer versions)
+	@$(python) -m uv --version >/dev/null 2>&1 || $(python) -m pip install --quiet uv
+	$(python) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --extra dev $(UPGRADE) --output-file requirements.lock pyproject.toml

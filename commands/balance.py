@@ -1,0 +1,161 @@
+"""`tieout balance`: is everything that was read accounted for, here and in the targets, in count and in money?"""
+
+from typing import Any
+
+import click
+
+from commands.output import json_option, money, print_json, print_table, say
+from commands.session import with_engine
+from ops.reconciliation import Comparison, TieOut, tie_out
+from pipeline.states import STATES
+from store.balance import BalanceSheet
+
+
+@click.command()
+@click.option("-t", "--type", "document_types", multiple=True, help="Only this document type: expense or expense.v1.")
+@json_option
+def balance(document_types: tuple[str, ...], as_json: bool) -> int:
+    """Show the balance per document type and currency; exit status 1 when it does not hold.
+
+    Checked against two outside witnesses: what is in flight must be in the broker, else it is stranded; what is
+    posted must be in the target, with the same amount.
+
+    \b
+    Example:
+      tieout balance --type expense
+    """
+    found = with_engine(tie_out)
+    wanted = _of_types(found, document_types)
+    if as_json:
+        print_json(sheets_document(wanted))
+    else:
+        print_balance(wanted)
+    return 0 if wanted.holds else 1
+
+
+def sheets_document(found: TieOut) -> list[dict[str, Any]]:
+    """One object per document type and currency; a difference to a target makes its sheet unbalanced."""
+    documents = []
+    for sheet in found.sheets:
+        theirs = [_comparison(one) for one in found.comparisons if _belongs(one, sheet)]
+        document = sheet.to_json() | {"targets": theirs}
+        document["balanced"] = sheet.balanced and all(one["equal"] for one in theirs)
+        documents.append(document)
+    return documents
+
+
+def print_balance(found: TieOut) -> None:
+    """The sheets as a table with one column per sheet, then the comparison with the targets, then what is wrong."""
+    if not found.sheets:
+        say("Nothing has been read yet: tieout ingest FILE --map MAPPING.toml")
+        return
+    for sheets in _side_by_side(found.sheets):
+        names = [
+            f"{sheet.document_type} {'' if sheet.currency == 'XXX' else sheet.currency}".strip() for sheet in sheets
+        ]
+        print_table(("", *names), _lines(sheets), right=names)
+        say()
+    print_comparisons(found.comparisons)
+    for target, reason in found.silent.items():
+        say(f"{target}: not compared, {reason}")
+    say()
+    say(verdict(found), "green" if found.holds else "red")
+
+
+def print_comparisons(comparisons: list[Comparison]) -> None:
+    """Ours beside theirs, per target, document type and currency."""
+    print_table(
+        ("target", "type", "ours", "theirs", "our amount", "their amount", "ties out"),
+        [
+            (
+                one.target,
+                one.document_type,
+                one.ours,
+                one.theirs,
+                money(one.our_amount, one.currency),
+                money(one.their_amount, one.currency),
+                "yes" if one.equal else "NO",
+            )
+            for one in comparisons
+        ],
+        right=("ours", "theirs", "our amount", "their amount"),
+        empty="no target holds anything yet",
+    )
+
+
+def verdict(found: TieOut) -> str:
+    """One line, or several, that say whether it holds and if not, why and what to do."""
+    problems = [
+        f"{sheet.document_type} {sheet.currency}: {finding}" for sheet in found.sheets for finding in sheet.findings
+    ]
+    stranded = {sheet.document_type: sheet.stranded for sheet in found.sheets if sheet.stranded}
+    problems += [
+        f"{document_type}: {count:,} in flight but not in the broker: tieout recover"
+        for document_type, count in stranded.items()
+    ]
+    problems += [
+        f"{one.target}: {one.document_type} {one.currency} differs: "
+        f"{one.ours:,} here and {one.theirs:,} there, {one.our_amount:,} and {one.their_amount:,}"
+        for one in found.comparisons
+        if not one.equal
+    ]
+    if problems:
+        return "It does not tie out.\n" + "\n".join(problems)
+    return "It ties out: everything read is accounted for, here and in the targets, in count and in money."
+
+
+def _lines(sheets: list[BalanceSheet]) -> list[tuple[str, ...]]:
+    """The lines of the balance that are not empty everywhere, in its order."""
+    rows: list[tuple[str, ...]] = []
+    for line in ("read", "rejected", "accepted", *STATES):
+        if line not in ("read", "accepted") and not any(sheet.counts[line] for sheet in sheets):
+            continue
+        rows.append(
+            (("= " if line == "accepted" else "  ") + line.replace("_", " "), *(_cell(s, line) for s in sheets))
+        )
+    return rows
+
+
+def _cell(sheet: BalanceSheet, line: str) -> str:
+    count = sheet.counts[line]
+    if not count:
+        return "-"
+    amount = sheet.amounts[line]
+    worth = money(amount.amount, amount.currency)
+    return f"{count:,}" + (f"  {worth:>18}" if worth else "")
+
+
+def _side_by_side(sheets: list[BalanceSheet], columns: int = 4) -> list[list[BalanceSheet]]:
+    """Sheets with money apart from those without, so many to a table."""
+    with_money = [sheet for sheet in sheets if sheet.currency != "XXX"]
+    without = [sheet for sheet in sheets if sheet.currency == "XXX"]
+    return [part[at : at + columns] for part in (without, with_money) for at in range(0, len(part), columns)]
+
+
+def _of_types(found: TieOut, document_types: tuple[str, ...]) -> TieOut:
+    if not document_types:
+        return found
+
+    def wanted(name: str) -> bool:
+        return name in document_types or name.partition(".")[0] in document_types
+
+    return TieOut(
+        sheets=[sheet for sheet in found.sheets if wanted(sheet.document_type)],
+        comparisons=[one for one in found.comparisons if wanted(one.document_type)],
+        silent=found.silent,
+    )
+
+
+def _belongs(one: Comparison, sheet: BalanceSheet) -> bool:
+    return (one.document_type, one.currency) == (sheet.document_type, sheet.currency)
+
+
+def _comparison(one: Comparison) -> dict[str, Any]:
+    return {
+        "target": one.target,
+        "count": one.ours,
+        "target_count": one.theirs,
+        "amount": f"{one.our_amount:f}",
+        "target_amount": f"{one.their_amount:f}",
+        "equal": one.equal,
+    }

@@ -1,0 +1,162 @@
+"""`tieout contracts`: the document types, their fields, and their JSON Schemas."""
+
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from commands.app import TidyGroup
+from commands.output import json_option, print_json, print_table, say
+from contracts import DOCUMENT_TYPES
+from contracts.base import Contract
+
+
+@click.group(cls=TidyGroup)
+def contracts() -> None:
+    """The documents that travel: their fields and JSON Schemas.
+
+    \b
+    Example:
+      tieout contracts show expense
+    """
+
+
+@contracts.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the document types, in the order they depend on each other.
+
+    \b
+    Example:
+      tieout contracts list
+    """
+    rows = [
+        {"document_type": name, "title": _title(contract), "required": _required(contract)}
+        for name, contract in DOCUMENT_TYPES.items()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("document type", "what it is", "required fields"),
+        [(row["document_type"], row["title"], ", ".join(row["required"])) for row in rows],
+    )
+
+
+@contracts.command()
+@click.argument("document_type")
+@json_option
+def show(document_type: str, as_json: bool) -> None:
+    """Show the fields of one document type; with --json, its JSON Schema.
+
+    \b
+    Example:
+      tieout contracts show time_entry.v1
+    """
+    name, contract = find_contract(document_type)
+    schema = schema_of(contract)
+    if as_json:
+        print_json(schema)
+        return
+    say(f"{name}: {cleandoc(contract.__doc__ or '')}")
+    say()
+    required = _required(contract)
+    print_table(
+        ("field", "type", "required", "default", "classification"),
+        [
+            (
+                field,
+                _kind(properties),
+                field in required,
+                _default(properties, required=field in required),
+                _classification(properties),
+            )
+            for field, properties in schema["properties"].items()
+        ],
+    )
+
+
+@contracts.command()
+@click.option("-o", "--out", "directory", type=click.Path(path_type=Path, file_okay=False), help="Write one file each.")
+@json_option
+def export(directory: Path | None, as_json: bool) -> None:
+    """Export every contract as JSON Schema: one document on standard output, or one file each with --out.
+
+    \b
+    Example:
+      tieout contracts export --out schemas/
+    """
+    schemas = {name: schema_of(contract) for name, contract in DOCUMENT_TYPES.items()}
+    if directory is None:
+        print_json(schemas)
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {name: directory / f"{name}.schema.json" for name in schemas}
+    for name, file in files.items():
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(schemas[name]), indent=2) + b"\n")
+    if as_json:
+        print_json({name: str(file) for name, file in files.items()})
+        return
+    for file in files.values():
+        say(str(file))
+
+
+def find_contract(document_type: str) -> tuple[str, type[Contract]]:
+    """The contract of a name with or without its version; without, the newest.
+
+    Raises:
+      click.BadParameter: no document type has this name.
+    """
+    names = [name for name in DOCUMENT_TYPES if document_type in (name, name.partition(".")[0])]
+    if not names:
+        raise click.BadParameter(f"{document_type!r} is not a document type: {', '.join(DOCUMENT_TYPES)}")
+    return names[-1], DOCUMENT_TYPES[names[-1]]
+
+
+def schema_of(contract: type[Contract]) -> dict[str, Any]:
+    """The contract's JSON Schema as one self-contained object."""
+    (reference, *_), components = msgspec.json.schema_components([contract], ref_template="#/$defs/{name}")
+    definitions = dict(components)
+    own: dict[str, Any] = definitions.pop(reference["$ref"].rpartition("/")[2])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **own} | (
+        {"$defs": definitions} if definitions else {}
+    )
+
+
+def _title(contract: type[Contract]) -> str:
+    return (contract.__doc__ or "").strip().splitlines()[0]
+
+
+def _required(contract: type[Contract]) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(contract) if field.required]
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """A property's type in a few words: `string (date)`, `array of Task`."""
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_kind(choice) for choice in schema["anyOf"] if choice != {"type": "null"}))
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"array of {_kind(schema.get('items', {}))}"
+    kind = str(schema.get("type", "any"))
+    detail = schema.get("format") or schema.get("pattern")
+    return f"{kind} ({detail})" if detail else kind
+
+
+def _default(schema: dict[str, Any], *, required: bool) -> str:
+    default = schema.get("default")
+    if required or default is None:
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _classification(schema: dict[str, Any]) -> str:
+    for part in (schema, *schema.get("anyOf", ())):
+        if found := part.get("x-classification"):
+            return str(found)
+    return ""

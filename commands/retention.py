@@ -1,0 +1,40 @@
+"""`tieout retention`: bodies nobody needs any more go, the accounts of what happened stay."""
+
+from datetime import timedelta
+
+import click
+
+from commands.filters import DURATION
+from commands.output import json_option, print_json, say
+from commands.session import actor_option, current_settings, with_engine
+from store.retention import retain
+
+
+@click.command()
+@click.option(
+    "--older-than",
+    type=DURATION,
+    help="Finished longer ago than this: 400d. By default TIEOUT_PAYLOAD_RETENTION_DAYS days.",
+)
+@click.option("-d", "--dry-run", is_flag=True, help="Only say how many would go.")
+@actor_option
+@json_option
+def retention(older_than: timedelta | None, dry_run: bool, actor: str, as_json: bool) -> None:
+    """Remove payloads of what was finished long ago; never the accounts of what happened.
+
+    Whatever is dead, parked or on its way keeps everything.
+
+    \b
+    Example:
+      tieout retention --older-than 400d --dry-run
+    """
+    age = older_than or timedelta(days=current_settings().payload_retention_days)
+    done = with_engine(lambda engine: retain(engine.db, age, dry_run, actor=actor))
+    if as_json:
+        print_json(done)
+        return
+    verb = "would be removed" if dry_run else "removed"
+    say(
+        f"{done.payloads:,} payloads, {done.letters:,} dead letter bodies, {done.rejects:,} raw rows and "
+        f"{done.originals:,} originals of edits {verb}, finished more than {age.days} days ago."
+    )

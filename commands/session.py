@@ -1,0 +1,50 @@
+"""From the environment to an open engine: what every command that touches the store begins with."""
+
+import asyncio
+import getpass
+import os
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+
+from ops.bootstrap import Engine, open_engine
+from pipeline.settings import Settings, read_settings
+
+Result = TypeVar("Result")
+
+
+def current_settings() -> Settings:
+    """The settings of this moment's environment.
+
+    Raises:
+      InvalidSetting: a variable has a value of the wrong kind.
+    """
+    return read_settings(os.environ)
+
+
+def with_engine(task: Callable[[Engine], Awaitable[Result]], *, work: bool = False) -> Result:
+    """Open the engine, run the task with it, close it; `work` also runs the stages where everything is embedded."""
+
+    settings = current_settings()
+
+    async def run() -> Result:
+        async with open_engine(settings, work=work and settings.embedded) as engine:
+            return await task(engine)
+
+    return asyncio.run(run())
+
+
+def actor_option(function: Callable[..., object]) -> Callable[..., object]:
+    """Add `--actor`: who does it, for the audit; the operating system's user by default."""
+    return click.option(
+        "-a", "--actor", default=current_user, show_default="$USER", help="Who does this, for the audit."
+    )(function)
+
+
+def current_user() -> str:
+    """The operating system's name of whoever runs this."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())

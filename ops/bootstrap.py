@@ -1,0 +1,224 @@
+"""The composition root: reads nothing but the settings it is given, opens everything once, and hands it down."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from loguru import logger
+
+from actors import STAGES
+from broker.binding import BrokerPublisher, bind
+from broker.dead_letters import DeadLetterArchiver
+from broker.embedded import EmbeddedBroker
+from broker.rabbitmq import RabbitBroker
+from broker.topology import TopologyMismatch
+from broker.transport import Depth, Transport
+from broker.worker import WorkerGroup
+from connectors.ledger import EmbeddedLedger, LedgerTranslator
+from connectors.masterdata import MasterDataTranslator
+from contracts.envelope import BULK, LANES, LIVE, Batch
+from ops.archiving import archive
+from ops.recovery import publish_owed, recover
+from pipeline.errors import TransientError
+from pipeline.history import History
+from pipeline.ports import Publisher, Target, Translator
+from pipeline.rules import Rules, load_rules
+from pipeline.runner import Runner, Services
+from pipeline.settings import Settings
+from store.database import Database, migrate
+from store.dead_letters import DeadLetters
+from store.history import HistoryKey, HistoryReader
+from store.intake import Intake
+from store.ledger import LedgerWriter
+from store.masterdata import MasterData
+from store.outbox import Outbox, OutboxRow
+from store.postings import StorePostings
+from store.reference import ReferenceStore
+
+
+class NotReady(Exception):
+    """A server is missing or its schema is old; the text says what to do."""
+
+
+class Engine:
+    """Everything one process works with. Opened and closed by `open_engine`, never by itself."""
+
+    def __init__(self, settings: Settings, rules: Rules, db: Database) -> None:
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        self.settings = settings
+        self.rules = rules
+        self.db = db
+        self.outbox = Outbox(db)
+        self.intake = Intake(db, self.outbox)
+        self.dead_letters = DeadLetters(db, self.outbox)
+        self.reference = ReferenceStore(db, fallback=rules.mappings)
+        self.history = HistoryReader(db)
+        self.ledger = LedgerWriter(db, worker=worker, rows_max=settings.ledger_commit_rows_max)
+        self.postings = StorePostings(
+            db, self.outbox, worker=worker, rows_max=settings.ledger_commit_rows_max, on_outbox=self._owe
+        )
+        self.targets: dict[str, Target] = {target.name: target for target in (EmbeddedLedger(db), MasterData(db))}
+        self.translators: dict[str, Translator] = {"ledger": LedgerTranslator(), "masterdata": MasterDataTranslator()}
+        self.broker = self._make_broker(worker)
+        self.publisher: Publisher = BrokerPublisher(self.broker)
+        self.runner = Runner(STAGES, self._services(), settings, asyncio.get_running_loop())
+        self._publishing: set[asyncio.Task[None]] = set()
+        bind(self.broker, STAGES, lambda stage, body, _: self.runner.handle(stage, body))
+
+    def _make_broker(self, worker: str) -> Transport:
+        settings = self.settings
+        prefetch = {LIVE: settings.live_prefetch, BULK: settings.bulk_prefetch}
+        if settings.amqp_url is None:
+            return EmbeddedBroker(prefetch=prefetch, time_limit_ms=settings.stage_time_limit_ms)
+        return RabbitBroker(
+            settings.amqp_url,
+            prefix=settings.prefix,
+            name=f"tieout {worker}",
+            prefetch=prefetch,
+            time_limit_ms=settings.stage_time_limit_ms,
+        )
+
+    def _services(self) -> Services:
+        return Services(
+            ledger=self.ledger,
+            publisher=self.publisher,
+            reference=self.reference,
+            history=self._history_of,
+            release=self._release,
+            postings=self.postings,
+            rules=self.rules,
+            targets=self.targets,
+            translators=self.translators,
+        )
+
+    async def _history_of(self, batch: Batch) -> dict[str, History]:
+        envelope = batch.envelope
+        return await self.history.of(
+            [
+                HistoryKey(record_id=item.id, source=envelope.source, document_type=envelope.type, subject=item.subject)
+                for item in batch.items
+            ]
+        )
+
+    async def _release(self, keys: Sequence[str]) -> None:
+        await self.publish_outbox(await self.outbox.release_if_waiting(keys))
+
+    def _owe(self, rows: Sequence[OutboxRow]) -> None:
+        """Publish what a commit has just made us owe, without keeping the committer waiting."""
+        task = asyncio.get_running_loop().create_task(self._publish_or_leave(rows))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def _publish_or_leave(self, rows: Sequence[OutboxRow]) -> None:
+        try:
+            await self.publish_outbox(rows)
+        except TransientError as error:
+            logger.bind(event="outbox_left").warning(
+                "{} messages stay owed until the clock publishes them: {}", len(rows), error
+            )
+
+    async def publish_outbox(self, rows: Sequence[OutboxRow]) -> None:
+        """Publish what the outbox owes, and forget it once confirmed.
+
+        Raises:
+          TransientError: not everything was confirmed; it stays in the outbox and the clock publishes it.
+        """
+        await publish_owed(self.publisher, self.outbox, rows)
+
+    async def depths(self) -> dict[str, Depth]:
+        """Every queue by its short name: how many messages are ready, how many consumers there are."""
+        return await self.broker.depths()
+
+    async def recover(self, older_than_s: float | None = None, *, dry_run: bool = False) -> int:
+        """Drive again what was accepted, is not finished and has not moved; returns how many records."""
+        return await recover(
+            self, self.settings.stranded_after_s if older_than_s is None else older_than_s, dry_run=dry_run
+        )
+
+    async def drain(self) -> None:
+        """Embedded: wait until everything accepted is at rest (finished, parked, or waiting for a person)."""
+        assert isinstance(self.broker, EmbeddedBroker), "only an embedded engine knows when its queues are empty"
+        while True:
+            await self.broker.join()
+            if not self._publishing:
+                return
+            await asyncio.gather(*tuple(self._publishing), return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_engine(settings: Settings, *, work: bool = False, lanes: Sequence[str] = LANES) -> AsyncIterator[Engine]:
+    """Open the store, the broker and the targets; with `work`, run the stages of these lanes as well.
+
+    Embedded, the schema is brought up to date and whatever an earlier process left unfinished is driven again first.
+
+    Raises:
+      NotReady: a server is out of reach, or the schema is not current.
+      InvalidRules: the rules file can't be used.
+    """
+    rules = load_rules(settings.rules_file)
+    async with AsyncExitStack() as stack:
+        db = await _open_database(settings, stack)
+        engine = Engine(settings, rules, db)
+        await _open_broker(engine, stack)
+        stack.push_async_callback(_settle_publishing, engine)
+        stack.push_async_callback(engine.ledger.close)
+        stack.push_async_callback(engine.postings.close)
+        for target in engine.targets.values():
+            stack.push_async_callback(target.close)
+        await engine.reference.refresh()
+        if work:
+            await _start_work(engine, lanes, stack)
+        yield engine
+
+
+async def _open_database(settings: Settings, stack: AsyncExitStack) -> Database:
+    if settings.embedded:
+        await asyncio.to_thread(migrate, settings.database_url)
+    try:
+        db = await Database.open(settings.database_url)
+    except TransientError as error:
+        raise NotReady(f"DATABASE_URL: {error}; see `tieout doctor`") from None
+    stack.push_async_callback(db.close)
+    if not await db.schema_is_current():
+        raise NotReady("the database schema is not current: run `tieout migrate`")
+    return db
+
+
+async def _open_broker(engine: Engine, stack: AsyncExitStack) -> None:
+    try:
+        await engine.broker.open()
+    except (TransientError, TopologyMismatch) as error:
+        raise NotReady(f"AMQP_URL: {error}; see `tieout doctor`") from None
+    stack.push_async_callback(engine.broker.aclose)
+
+
+async def _settle_publishing(engine: Engine) -> None:
+    await asyncio.gather(*tuple(engine._publishing), return_exceptions=True)
+
+
+async def _start_work(engine: Engine, lanes: Sequence[str], stack: AsyncExitStack) -> None:
+    settings = engine.settings
+    refreshing = asyncio.create_task(_keep_fresh(engine))
+    stack.callback(refreshing.cancel)
+    archiver = DeadLetterArchiver(engine.broker, partial(archive, engine))
+    await archiver.start()
+    stack.push_async_callback(archiver.stop)
+    workers = WorkerGroup(engine.broker, lanes, settings.worker_threads)
+    workers.start()
+    stack.push_async_callback(workers.stop, settings.shutdown_grace_ms)
+    if settings.embedded:
+        await engine.publish_outbox(await engine.outbox.pending(limit=1_000_000))
+        await engine.recover(older_than_s=0)
+
+
+async def _keep_fresh(engine: Engine) -> None:
+    """Follow changes of the reference data that other processes make."""
+    while True:
+        await asyncio.sleep(engine.settings.reference_refresh_ms / 1000)
+        try:
+            await engine.reference.refresh()
+        except TransientError as error:
+            logger.bind(event="reference_not_refreshed").warning("{}", error)

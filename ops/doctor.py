@@ -1,0 +1,117 @@
+"""The doctor: looks at every setting and every server, and says of each problem how to mend it."""
+
+from collections.abc import AsyncIterator, Mapping
+from difflib import get_close_matches
+
+from contracts.money import UnknownCurrency, minor_units
+from ops.broker_check import check_broker
+from ops.findings import OK, PROBLEM, Finding, masked
+from ops.server_checks import check_database, check_redis
+from pipeline.rules import InvalidRules, Rules, load_rules
+from pipeline.settings import VARIABLES, InvalidSetting, Settings, read_settings
+
+
+async def examine(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
+    """Look at settings, rules, database, broker, Redis and targets, in the order in which one needs the other."""
+    try:
+        settings = read_settings(environment)
+    except InvalidSetting as error:
+        yield Finding(
+            subject="settings",
+            level=PROBLEM,
+            found=str(error),
+            remedy="correct the variable, or unset it for its default",
+        )
+        return
+    for finding in [*settings_found(environment, settings), *rules_found(settings), *layout_found(settings)]:
+        yield finding
+    for check in (check_database, check_broker, check_redis):
+        for finding in await check(settings):
+            yield finding
+
+
+def settings_found(environment: Mapping[str, str], settings: Settings) -> list[Finding]:
+    """Every setting: its value, masked where it holds a secret, and the variable it comes from."""
+    findings = []
+    for field, names in VARIABLES.items():
+        name = next((name for name in names if environment.get(name)), None)
+        value = getattr(settings, field)
+        findings.append(
+            Finding(
+                subject=names[0],
+                level=OK,
+                found="not set" if value is None else masked(str(value)),
+                source=f"environment ({name})" if name else "default",
+            )
+        )
+    known = {name for names in VARIABLES.values() for name in names}
+    for name in sorted(environment):
+        if name.startswith("TIEOUT_") and not name.startswith("TIEOUT_TEST_") and name not in known:
+            close = get_close_matches(name, known, 1)
+            findings.append(
+                Finding(
+                    subject=name,
+                    level=PROBLEM,
+                    found="no such setting: it has no effect",
+                    source="environment",
+                    remedy=f"rename it to {close[0]}, or unset it" if close else f"unset {name}",
+                )
+            )
+    return findings
+
+
+def rules_found(settings: Settings) -> list[Finding]:
+    """Whether the rules can be read, and name only legal entities and currencies that exist."""
+    try:
+        rules = load_rules(settings.rules_file)
+    except InvalidRules as error:
+        return [Finding(subject="rules", level=PROBLEM, found=str(error), remedy="correct the file TIEOUT_RULES names")]
+    problems = list(_contradictions(rules))
+    if problems:
+        return [
+            Finding(subject="rules", level=PROBLEM, found=problem, remedy="correct the file TIEOUT_RULES names")
+            for problem in problems
+        ]
+    where = str(settings.rules_file) if settings.rules_file else "the built-in defaults"
+    return [Finding(subject="rules", level=OK, found=f"read from {where}")]
+
+
+def _contradictions(rules: Rules) -> list[str]:
+    entities = set(rules.legal_entities)
+    problems = []
+    if entities and rules.default_legal_entity not in entities:
+        problems.append(f"default_legal_entity {rules.default_legal_entity!r} is not under [legal_entities]")
+    for route in rules.routing:
+        if entities and route.legal_entity != "*" and route.legal_entity not in entities:
+            problems.append(f"[[routing]] for {route.document_type} names unknown legal entity {route.legal_entity!r}")
+    for name, entity in rules.legal_entities.items():
+        if problem := _currency_problem(entity.currency):
+            problems.append(f"[legal_entities.{name}]: {problem}")
+    if problem := _currency_problem(rules.default_currency):
+        problems.append(f"default_currency: {problem}")
+    return problems
+
+
+def _currency_problem(currency: str) -> str | None:
+    try:
+        minor_units(currency)
+    except UnknownCurrency as error:
+        return str(error)
+    return None
+
+
+def layout_found(settings: Settings) -> list[Finding]:
+    """Whether the parts fit each other: several processes need a database server."""
+    sqlite = settings.database_url.startswith("sqlite")
+    if settings.embedded:
+        return [Finding(subject="layout", level=OK, found="embedded: everything in one process, no AMQP_URL")]
+    if sqlite:
+        return [
+            Finding(
+                subject="layout",
+                level=PROBLEM,
+                found="AMQP_URL is set but DATABASE_URL is SQLite, which serves one process only",
+                remedy="set DATABASE_URL=postgresql://USER:PASSWORD@HOST/DATABASE for worker, bulk and clock",
+            )
+        ]
+    return [Finding(subject="layout", level=OK, found="RabbitMQ and PostgreSQL: any number of processes")]

@@ -1,0 +1,121 @@
+"""Group commit: what many coroutines want written shares one transaction.
+
+While one transaction commits, the next group gathers; no timer is needed. A commit costs a sync to the disk, so sharing
+it is what makes durable bookkeeping affordable.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pipeline.errors import OutcomeUnknown, TransientError
+from store.database import Database
+
+Order = TypeVar("Order")
+Answer = TypeVar("Answer")
+
+
+class _Waiting(msgspec.Struct, Generic[Order, Answer]):
+    order: Order
+    rows: int
+    answer: asyncio.Future[Answer]
+
+
+class GroupCommit(Generic[Order, Answer]):
+    """Writes orders in groups of at most `rows_max` rows (always at least one order).
+
+    `write` is given the orders of one group in the order they came and returns one answer for each; it may be called
+    again with some of them after its transaction was rolled back, so it must keep nothing between calls.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        write: Callable[[AsyncConnection, Sequence[Order]], Awaitable[Sequence[Answer]]],
+        *,
+        rows_max: int,
+    ) -> None:
+        self._db, self._write, self._rows_max = db, write, rows_max
+        self._queue: deque[_Waiting[Order, Answer]] = deque()
+        self._draining: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def submit(self, order: Order, rows: int = 1) -> Answer:
+        """Returns when the order is committed, with its answer. `rows` is about how many rows it writes.
+
+        Raises:
+          TransientError: the database failed, or this is closed; the order may be submitted again.
+          Exception: whatever `write` raised for this order; its neighbours are not affected.
+        """
+        if self._closed:
+            raise TransientError("the store is closing; this will be done again by another process")
+        waiting = _Waiting(order, rows, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+        answer: Answer = await waiting.answer
+        return answer
+
+    async def close(self) -> None:
+        """Take nothing more on; returns when everything submitted before has its answer."""
+        self._closed = True
+        if self._draining is not None:
+            await self._draining
+
+    async def _drain(self) -> None:
+        """Commit group after group until nobody waits; whoever waits when this is cancelled is told so."""
+        group: list[_Waiting[Order, Answer]] = []
+        try:
+            while self._queue:
+                group = self._take()
+                await self._commit(group)
+        finally:
+            self._draining = None
+            for waiting in [*group, *self._queue]:
+                _fail(waiting, TransientError("the store was stopped before this was committed"))
+            self._queue.clear()
+
+    def _take(self) -> list[_Waiting[Order, Answer]]:
+        group = [self._queue.popleft()]
+        rows = group[0].rows
+        while self._queue and rows + self._queue[0].rows <= self._rows_max:
+            rows += self._queue[0].rows
+            group.append(self._queue.popleft())
+        return group
+
+    async def _commit(self, group: Sequence[_Waiting[Order, Answer]]) -> None:
+        """Commit the group; where an order of it is at fault, halve the group until that one stands alone."""
+        try:
+            async with self._db.begin() as connection:
+                answers = await self._write(connection, [waiting.order for waiting in group])
+        except OutcomeUnknown as error:
+            # Our own commit, not a target's call: what callers submit is idempotent, so they just try again.
+            _fail_all(group, str(error))
+        except TransientError as error:
+            _fail_all(group, str(error))
+        except Exception as error:
+            if len(group) == 1:
+                _fail(group[0], error)
+                return
+            middle = len(group) // 2
+            await self._commit(group[:middle])
+            await self._commit(group[middle:])
+        else:
+            for waiting, answer in zip(group, answers, strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answer)
+
+
+def _fail_all(group: Sequence[_Waiting[Order, Answer]], message: str) -> None:
+    for waiting in group:
+        _fail(waiting, TransientError(message))
+
+
+def _fail(waiting: _Waiting[Order, Answer], error: Exception) -> None:
+    """Tell the caller, unless it has its answer or has gone."""
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)

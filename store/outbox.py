@@ -1,0 +1,130 @@
+"""The outbox: messages that are owed to the broker, written in the transaction that decides them.
+
+They are published at once and deleted when confirmed; whatever a crash leaves behind is published by the clock.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, exists, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pipeline.states import IN_FLIGHT
+from store.database import Database
+from store.standing import Standing, chunks
+from store.tables import outbox, parked, steps
+
+
+class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One message: an encoded batch of `records` records for a stage and lane. `number` is given by `Outbox.add`."""
+
+    stage: str
+    lane: str
+    records: int
+    body: bytes
+    number: int = 0
+
+
+class Outbox:
+    """Messages owed to the broker, and records parked until something they wait for arrives."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def add(self, connection: AsyncConnection, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
+        """Write messages into the caller's transaction; returns them with their numbers, in their order."""
+        if not rows:
+            return []
+        now = datetime.now(UTC)
+        numbers = await connection.scalars(
+            insert(outbox).returning(outbox.c.number, sort_by_parameter_order=True),
+            [
+                {"created_at": now, "stage": row.stage, "lane": row.lane, "records": row.records, "body": row.body}
+                for row in rows
+            ],
+        )
+        return [msgspec.structs.replace(row, number=number) for row, number in zip(rows, numbers, strict=True)]
+
+    async def pending(self, limit: int, older_than_s: float = 0) -> list[OutboxRow]:
+        """The oldest messages that have been owed for longer than this many seconds."""
+        before = datetime.now(UTC) - timedelta(seconds=older_than_s)
+        columns = [outbox.c[name] for name in OutboxRow.__struct_fields__]
+        statement = select(*columns).where(outbox.c.created_at <= before).order_by(outbox.c.number).limit(limit)
+        async with self._db.connect() as connection:
+            return [OutboxRow(**row) for row in (await connection.execute(statement)).mappings()]
+
+    async def delete(self, numbers: Iterable[int]) -> None:
+        """Forget messages that the broker has confirmed."""
+        wanted = sorted(numbers)
+        if not wanted:
+            return
+        async with self._db.begin() as connection:
+            for some in chunks(wanted):
+                await connection.execute(delete(outbox).where(outbox.c.number.in_(some)))
+
+    async def count(self) -> int:
+        """How many messages are owed."""
+        async with self._db.connect() as connection:
+            return await connection.scalar(select(func.count()).select_from(outbox)) or 0
+
+    async def release_if_waiting(self, keys: Sequence[str]) -> list[OutboxRow]:
+        """Let go whoever is parked under these keys, in a transaction of its own; returns the messages to publish."""
+        if not keys:
+            return []
+        async with self._db.connect() as connection:
+            if not await connection.scalar(select(exists().where(parked.c.key.in_(keys)))):
+                return []
+        async with self._db.begin() as connection:
+            return await self.release(connection, keys)
+
+    async def release(
+        self, connection: AsyncConnection, keys: Sequence[str], standing: Standing | None = None
+    ) -> list[OutboxRow]:
+        """Let go whoever is parked under these keys, in the caller's transaction.
+
+        Parked row deleted, message owed, state `in_flight`, step `released`. A caller that has taken locks of its own
+        passes its `standing`, which must hold the records of `parked_under(connection, keys)`, and saves it itself.
+        """
+        waiting = await rows_parked_under(connection, keys)
+        if not waiting:
+            return []
+        holding = standing
+        if holding is None:
+            holding = await Standing.load(connection, self._db, {row["record_id"] for row in waiting})
+            # Who was released by somebody else while we waited for the lock is no longer there.
+            waiting = await rows_parked_under(connection, keys)
+        let_go = [row for row in waiting if holding.holds(row["record_id"])]
+        now = datetime.now(UTC)
+        moved = [row for row in let_go if holding.move(row["record_id"], row["target"], IN_FLIGHT)]
+        for row in let_go:
+            holding.unpark(row["record_id"], row["target"])
+        if moved:
+            await connection.execute(insert(steps), [_step(row, now) for row in moved])
+        if standing is None:
+            await holding.save(connection)
+        return await self.add(
+            connection,
+            [OutboxRow(stage=row["stage"], lane=row["lane"], records=1, body=row["body"]) for row in moved],
+        )
+
+
+async def rows_parked_under(connection: AsyncConnection, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Whoever waits for these keys, the longest waiting first."""
+    found: list[dict[str, Any]] = []
+    for some in chunks(sorted(set(keys))):
+        statement = select(parked).where(parked.c.key.in_(some)).order_by(parked.c.parked_at, parked.c.record_id)
+        found += [dict(row) for row in (await connection.execute(statement)).mappings()]
+    return found
+
+
+def _step(row: dict[str, Any], now: datetime) -> dict[str, Any]:
+    return {
+        "record_id": row["record_id"],
+        "at": now,
+        "stage": row["stage"],
+        "outcome": "released",
+        "target": row["target"] or None,
+        "detail": f"{row['key']} has arrived",
+    }

@@ -1,0 +1,265 @@
+"""The postings part of the ledger: intent before the call, answer after it, doubt when there was none."""
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contracts.channels import Receipt, TargetDocument
+from pipeline.codes import NOT_IN_TARGET
+from pipeline.errors import dependency_key
+from pipeline.ports import Intent
+from pipeline.states import ALLOWED_FROM, DEAD, DISCARDED, IN_DOUBT, IN_FLIGHT, PARKED, POSTED, SUBMITTED, SUPERSEDED
+from store.database import Database
+from store.group_commit import GroupCommit
+from store.intents import decide
+from store.letter_rows import storable
+from store.masterdata import TARGET as MASTER_DATA
+from store.masterdata import canonical_id
+from store.outbox import Outbox, OutboxRow, rows_parked_under
+from store.standing import OPEN, DeliveryRow, RecordRow, Standing, UnknownRecord, chunks
+from store.tables import dead_letters, records, steps
+
+STAGE = "post"
+
+#: Late copies, or a person who gave it up, may have brought the delivery here; that the target holds it is a fact.
+_UNANSWERED = (IN_FLIGHT, IN_DOUBT, PARKED, DEAD, DISCARDED)
+
+
+class _Intend(msgspec.Struct, frozen=True):
+    record_id: str
+    document: TargetDocument
+    lease_ms: int
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    record_id: str
+    document: TargetDocument
+    receipt: Receipt
+
+    @property
+    def keys(self) -> list[str]:
+        """What waits for this document, once the target has it for good."""
+        if self.document.target != MASTER_DATA or self.receipt.state != POSTED:
+            return []
+        return [dependency_key(self.document.kind, canonical_id(self.document))]
+
+
+class _Doubt(msgspec.Struct, frozen=True):
+    record_id: str
+    document: TargetDocument
+    reason: str
+
+
+_Order = _Intend | _Answer | _Doubt
+
+
+class _Result(msgspec.Struct):
+    """What became of one order; an order that can't be carried out says so without spoiling its group."""
+
+    intent: Intent | None = None
+    released: Sequence[OutboxRow] = ()
+    error: Exception | None = None
+
+
+class StorePostings:
+    """`pipeline.ports.Postings` with group commit.
+
+    All revisions of a source key are locked before it is decided what a call may do, so two workers, or two revisions,
+    take their turn: decision and intent are one step.
+
+    Args:
+      on_outbox: is given the messages of released records once they are committed, to publish them at once.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        outbox: Outbox,
+        *,
+        worker: str,
+        rows_max: int,
+        on_outbox: Callable[[Sequence[OutboxRow]], None],
+    ) -> None:
+        self._db, self._outbox, self._worker, self._on_outbox = db, outbox, worker, on_outbox
+        self._commits: GroupCommit[_Order, _Result] = GroupCommit(db, self._write, rows_max=rows_max)
+
+    async def close(self) -> None:
+        """Take nothing more on; returns when everything taken on is committed."""
+        await self._commits.close()
+
+    async def intend(self, record_id: str, document: TargetDocument, lease_ms: int) -> Intent:
+        """Durably announce the call under the posting key (`document.reference`).
+
+        Status `leased` also stands for an older revision whose call has not been answered: whether there is something
+        to replace is only known then.
+
+        Raises:
+          TransientError: the database failed; nothing may be sent.
+          UnknownRecord: the record was never accepted.
+        """
+        intent = (await self._submit(_Intend(record_id, document, lease_ms))).intent
+        assert intent is not None
+        return intent
+
+    async def answer(self, record_id: str, document: TargetDocument, receipt: Receipt) -> None:
+        """Durably write the target's answer; releases whoever is parked for this record.
+
+        Raises:
+          TransientError: the database failed; the intent stands, so the target will be asked.
+        """
+        result = await self._submit(_Answer(record_id, document, receipt))
+        if result.released:
+            self._on_outbox(result.released)
+
+    async def doubt(self, record_id: str, document: TargetDocument, reason: str) -> None:
+        """The call was made and never answered: the delivery is `in_doubt`, and whoever comes next may ask at once."""
+        await self._submit(_Doubt(record_id, document, reason))
+
+    async def _submit(self, order: _Order) -> _Result:
+        result = await self._commits.submit(order)
+        if result.error is not None:
+            raise result.error
+        return result
+
+    async def _write(self, connection: AsyncConnection, group: Sequence[_Order]) -> list[_Result]:
+        now = datetime.now(UTC)
+        keys = [key for order in group if isinstance(order, _Answer) for key in order.keys]
+        # Only read, not trusted: it says which rows to lock, all of them in one order. They are read again under lock.
+        revisions = await _revisions_of(connection, {order.record_id for order in group})
+        waiting = await rows_parked_under(connection, keys)
+        standing = await Standing.load(connection, self._db, revisions | {row["record_id"] for row in waiting})
+        removed = await _removed_in_target(connection, standing)
+        family: dict[tuple[str, str, str], list[RecordRow]] = {}
+        for record in standing.records.values():
+            family.setdefault(record.source_key, []).append(record)
+
+        told: list[dict[str, Any]] = []
+        results = [self._carry_out(order, standing, family, removed, now, told) for order in group]
+        if told:
+            await connection.execute(insert(steps), told)
+        released = await self._outbox.release(connection, keys, standing)
+        await standing.save(connection)
+        if released:
+            # They have no caller of their own; whoever's answer came first announces them all.
+            first = next(number for number, order in enumerate(group) if isinstance(order, _Answer))
+            results[first].released = released
+        return results
+
+    def _carry_out(
+        self,
+        order: _Order,
+        standing: Standing,
+        family: dict[tuple[str, str, str], list[RecordRow]],
+        removed: Collection[tuple[str, str]],
+        now: datetime,
+        told: list[dict[str, Any]],
+    ) -> _Result:
+        """Judge one order by where its record stands, after the orders before it."""
+        document = order.document
+        own = standing.records.get(order.record_id)
+        if own is None:
+            return _Result(error=UnknownRecord(f"record {order.record_id!r} was never accepted: it can't be posted"))
+        delivery = standing.route(own.id, document.target, document.reference, *_worth(document))
+        if isinstance(order, _Intend):
+            others = [other for other in family[own.source_key] if other is not own]
+            lease = timedelta(milliseconds=order.lease_ms)
+            return _Result(intent=decide(standing, own, delivery, others, document, removed, now, lease))
+        if delivery is None:
+            return _Result(error=UnknownRecord(f"{document.reference}: a call that was never announced"))
+        if isinstance(order, _Answer):
+            _accept(standing, own, delivery, family[own.source_key], document, order.receipt)
+        elif delivery.answered_at is None:
+            delivery.leased_until = None
+            standing.move(own.id, delivery.target, IN_DOUBT)
+            told.append(self._step(order, IN_DOUBT, order.reason, now))
+        return _Result()
+
+    def _step(self, order: _Order, outcome: str, detail: str, now: datetime) -> dict[str, Any]:
+        return {
+            "record_id": order.record_id,
+            "at": now,
+            "stage": STAGE,
+            "outcome": outcome,
+            "target": order.document.target,
+            "detail": storable(detail),
+            "worker": self._worker,
+        }
+
+
+def _accept(
+    standing: Standing,
+    own: RecordRow,
+    delivery: DeliveryRow,
+    family: Sequence[RecordRow],
+    document: TargetDocument,
+    receipt: Receipt,
+) -> None:
+    """Write the answer, and what it means for the older revisions."""
+    known = delivery.answered_at is not None
+    if not known:
+        delivery.answered_at, delivery.target_id, delivery.leased_until = receipt.at, receipt.target_id, None
+    # An answer that is known already is told by a late copy, unless a draft has become final since.
+    standing.move(own.id, delivery.target, receipt.state, (SUBMITTED,) if known else (*_UNANSWERED, SUBMITTED))
+    replaced = delivery.replaces or document.replaces
+    for older in family:
+        if older.order >= own.order:
+            continue
+        theirs = standing.delivery(older.id, delivery.target)
+        if theirs is not None and theirs.posting_key == replaced:
+            standing.move(older.id, delivery.target, SUPERSEDED, (*ALLOWED_FROM[SUPERSEDED], SUBMITTED))
+        elif theirs is not None and theirs.state in (DEAD, PARKED) and theirs.intent_at is None:
+            # It waited for a person or another record, to post what is no longer true.
+            standing.move(older.id, delivery.target, SUPERSEDED)
+        elif not standing.deliveries[older.id] and older.state in (DEAD, PARKED):
+            standing.move(older.id, None, SUPERSEDED)
+
+
+def _worth(document: TargetDocument) -> tuple[str, int]:
+    return document.amount.currency, document.amount.minor()
+
+
+async def _revisions_of(connection: AsyncConnection, record_ids: Collection[str]) -> set[str]:
+    """The ids of all accepted revisions of these records' source keys."""
+    subjects: dict[tuple[str, str], list[str]] = {}
+    key = (records.c.source, records.c.document_type, records.c.subject)
+    for some in chunks(sorted(record_ids)):
+        for source, document_type, subject in await connection.execute(select(*key).where(records.c.id.in_(some))):
+            subjects.setdefault((source, document_type), []).append(subject)
+    found: set[str] = set()
+    for (source, document_type), named in subjects.items():
+        for some in chunks(named):
+            found |= set(
+                await connection.scalars(
+                    select(records.c.id).where(
+                        records.c.subject.in_(some),
+                        records.c.source == source,
+                        records.c.document_type == document_type,
+                    )
+                )
+            )
+    return found
+
+
+async def _removed_in_target(connection: AsyncConnection, standing: Standing) -> set[tuple[str, str]]:
+    """Answered deliveries that were found missing in the target since: there is nothing there to replace."""
+    dead = {
+        row.record_id
+        for routed in standing.deliveries.values()
+        for row in routed.values()
+        if row.state in (DEAD, IN_FLIGHT) and row.answered_at is not None
+    }
+    found: set[tuple[str, str]] = set()
+    for some in chunks(sorted(dead)):
+        letters = await connection.execute(
+            select(dead_letters.c.record_id, dead_letters.c.target).where(
+                dead_letters.c.record_id.in_(some),
+                dead_letters.c.code == NOT_IN_TARGET.name,
+                dead_letters.c.status == OPEN,
+            )
+        )
+        found |= {(record_id, target) for record_id, target in letters}
+    return found

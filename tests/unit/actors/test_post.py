@@ -1,0 +1,158 @@
+"""Post: the effect in the target, exactly once, whatever happens on the way."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from actors.post import post
+from contracts.channels import Posted
+from pipeline.codes import TARGET_REFUSED
+from pipeline.errors import OutcomeUnknown, PermanentError, PipelineError, TransientError
+from pipeline.outcome import Duplicate, Superseded
+from pipeline.ports import Intent
+from pipeline.stage import Context
+from tests.unit.actors.builders import MemoryPostings, MemoryTarget, a_context, a_target_document
+
+DOCUMENT = a_target_document()
+LOST = (True, OutcomeUnknown("no answer, but created"))
+DEAF = (False, OutcomeUnknown("no answer, and not created"))
+BUSY = (False, TransientError("429"))
+
+
+def context_of(target: MemoryTarget, postings: MemoryPostings) -> Context:
+    return a_context(targets={"memory": target}, postings=postings)
+
+
+async def test_a_new_document_is_created_and_its_receipt_written_down():
+    target, postings = MemoryTarget(), MemoryPostings()
+    posted = await post(DOCUMENT, context_of(target, postings))
+    receipt = target.held[DOCUMENT.reference].receipt
+    assert posted == Posted(document=DOCUMENT, receipt=receipt)
+    assert postings.receipts == {DOCUMENT.reference: receipt}
+
+
+async def test_a_message_that_comes_twice_posts_once_and_passes_on_the_same_receipt():
+    target, postings = MemoryTarget(), MemoryPostings()
+    first = await post(DOCUMENT, context_of(target, postings))
+    assert await post(DOCUMENT, context_of(target, postings)) == first
+    assert len(target.calls) == 1
+
+
+async def test_the_intent_is_durable_before_the_call():
+    target, postings = MemoryTarget(failures=[BUSY]), MemoryPostings()
+    with pytest.raises(TransientError):
+        await post(DOCUMENT, context_of(target, postings))
+    assert postings.announced == {DOCUMENT.reference}
+
+
+async def test_an_unknown_outcome_is_written_down_and_the_target_asked_before_anything_is_sent_again():
+    target, postings = MemoryTarget(failures=[LOST]), MemoryPostings()
+    with pytest.raises(OutcomeUnknown):
+        await post(DOCUMENT, context_of(target, postings))
+    assert postings.doubts == {DOCUMENT.reference: "no answer, but created"}
+    posted = await post(DOCUMENT, context_of(target, postings))
+    assert posted.receipt == target.held[DOCUMENT.reference].receipt == postings.receipts[DOCUMENT.reference]
+    assert len(target.calls) == 1
+
+
+async def test_what_the_target_does_not_hold_is_sent_again():
+    target, postings = MemoryTarget(failures=[DEAF]), MemoryPostings()
+    with pytest.raises(OutcomeUnknown):
+        await post(DOCUMENT, context_of(target, postings))
+    await post(DOCUMENT, context_of(target, postings))
+    assert len(target.calls) == 2
+    assert list(target.held) == [DOCUMENT.reference]
+
+
+async def test_an_answer_that_could_not_be_written_down_is_found_in_the_target_next_time():
+    target, postings = MemoryTarget(), MemoryPostings(unreachable=True)
+    with pytest.raises(TransientError):
+        await post(DOCUMENT, context_of(target, postings))
+    postings.unreachable = False
+    postings.lapse()
+    await post(DOCUMENT, context_of(target, postings))
+    assert len(target.calls) == 1
+    assert DOCUMENT.reference in postings.receipts
+
+
+async def test_somebody_elses_call_is_waited_for_without_burning_an_attempt():
+    target, postings = MemoryTarget(), MemoryPostings()
+    await postings.intend("r-mine", DOCUMENT, lease_ms=30_000)
+    with pytest.raises(TransientError) as caught:
+        await post(DOCUMENT, context_of(target, postings))
+    assert not caught.value.burns_attempt
+    assert caught.value.retry_after_ms == 30_000
+    assert target.calls == []
+
+
+async def test_a_target_with_unique_references_needs_no_lease():
+    target, postings = MemoryTarget(unique_reference=True), MemoryPostings()
+    await post(DOCUMENT, context_of(target, postings))
+    assert postings.leased == set()
+    with_lease = MemoryPostings()
+    await post(DOCUMENT, context_of(MemoryTarget(), with_lease))
+    assert with_lease.leased == {DOCUMENT.reference}
+
+
+async def test_a_correction_tells_the_target_what_it_replaces():
+    target, postings = MemoryTarget(), MemoryPostings(older="memory/old")
+    await target.post(a_target_document("memory/old"))
+    posted = await post(DOCUMENT, context_of(target, postings))
+    assert target.calls[-1].replaces == posted.document.replaces == "memory/old"
+    assert target.held["memory/old"].reversed
+
+
+@pytest.mark.parametrize(
+    ("intent", "end"),
+    [
+        (Intent(status="superseded", by="revision 3"), Superseded(by="revision 3")),
+        (Intent(status="superseded"), Superseded(by="a newer revision")),
+        (Intent(status="duplicate", by="r-1"), Duplicate(of="r-1", reason="already posted under this reference")),
+    ],
+)
+async def test_what_another_revision_has_settled_is_not_sent(intent, end):
+    target = MemoryTarget()
+    assert await post(DOCUMENT, context_of(target, MemoryPostings(ended=intent))) == end
+    assert target.calls == []
+
+
+async def test_a_refusal_for_good_leaves_no_receipt():
+    refused = (False, PermanentError(TARGET_REFUSED, "account 0400 is blocked"))
+    target, postings = MemoryTarget(failures=[refused]), MemoryPostings()
+    with pytest.raises(PermanentError, match="account 0400 is blocked"):
+        await post(DOCUMENT, context_of(target, postings))
+    assert postings.receipts == {}
+    assert postings.doubts == {}
+
+
+async def test_a_target_that_is_not_connected_is_named():
+    document = replace(DOCUMENT, target="netsuite")
+    with pytest.raises(PermanentError) as caught:
+        await post(document, context_of(MemoryTarget(), MemoryPostings()))
+    assert caught.value.code.name == "NO_ROUTE"
+    assert "'netsuite'" in str(caught.value)
+
+
+async def test_an_intent_that_makes_no_sense_stops_before_the_call():
+    target = MemoryTarget()
+    with pytest.raises(ValueError, match="perhaps"):
+        await post(DOCUMENT, context_of(target, MemoryPostings(ended=Intent(status="perhaps"))))
+    assert target.calls == []
+
+
+@given(st.lists(st.sampled_from([LOST, DEAF, BUSY]), max_size=6))
+async def test_whatever_the_calls_come_to_the_document_is_created_once(failures: Sequence[tuple[bool, Exception]]):
+    target, postings = MemoryTarget(failures=failures), MemoryPostings()
+    posted = None
+    for _ in range(len(failures) + 1):
+        try:
+            posted = await post(DOCUMENT, context_of(target, postings))
+        except PipelineError:
+            postings.lapse()
+    assert posted is not None
+    created = [document for document, (done, _) in zip(target.calls, [*failures, (True, None)], strict=False) if done]
+    assert len(created) == 1
+    assert posted.receipt == target.held[DOCUMENT.reference].receipt
