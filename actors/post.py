@@ -29,7 +29,7 @@ async def post(document: TargetDocument, context: Context) -> Posted | Duplicate
         case "duplicate":
             return Duplicate(of=intent.by or document.reference, reason="already posted under this reference")
         case "superseded":
-            return Superseded(by=intent.by or "a newer revision")
+            return Superseded(by=f"revision {intent.by}" if intent.by else "a newer revision")
         case "leased":
             raise TransientError(
                 f"another call to {target.name} for {document.reference} may still be under way",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from loguru import logger
 
-from commands.errors import DID_NOT_HOLD, HELD, USAGE, explain, first_line
+from commands.errors import DID_NOT_HOLD, HELD, USAGE, explain, one_line
 from commands.logs import configure_logging
 
 INTERRUPTED = 130
@@ -61,7 +61,7 @@ def verbose_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def configure(ctx: click.Context, _: click.Parameter, verbose: bool) -> None:
         ctx.meta["tieout.verbose"] = verbose
-        configure_logging("DEBUG" if verbose else os.environ.get("TIEOUT_LOG_LEVEL") or "WARNING")
+        configure_logging("DEBUG" if verbose else os.environ.get("TIEOUT_LOG_LEVEL") or "ERROR")
 
     return click.option(
         "-v",
@@ -95,7 +95,7 @@ def _report(error: Exception) -> int:
         return status
     logger.opt(exception=error).debug("unexpected error")
     click.echo(
-        f"tieout: unexpected {type(error).__name__}: {first_line(error)} (a defect; `tieout --verbose` shows where)",
+        f"tieout: unexpected {type(error).__name__}: {one_line(error)} (a defect; `tieout --verbose` shows where)",
         err=True,
     )
     return DID_NOT_HOLD

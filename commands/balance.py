@@ -6,6 +6,7 @@ import click
 
 from commands.output import json_option, money, print_json, print_table, say
 from commands.session import with_engine
+from contracts.money import NO_CURRENCY
 from ops.reconciliation import Comparison, TieOut, tie_out
 from pipeline.states import STATES
 from store.balance import BalanceSheet
@@ -44,21 +45,21 @@ def sheets_document(found: TieOut) -> list[dict[str, Any]]:
     return documents
 
 
-def print_balance(found: TieOut) -> None:
-    """The sheets as a table with one column per sheet, then the comparison with the targets, then what is wrong."""
+def print_balance(found: TieOut, *, with_targets: bool = True) -> None:
+    """The sheets as tables with one column each, then the comparison with the targets, then what is wrong."""
     if not found.sheets:
         say("Nothing has been read yet: tieout ingest FILE --map MAPPING.toml")
         return
+    valued = {sheet.document_type for sheet in found.sheets if sheet.currency != NO_CURRENCY}
     for sheets in _side_by_side(found.sheets):
-        names = [
-            f"{sheet.document_type} {'' if sheet.currency == 'XXX' else sheet.currency}".strip() for sheet in sheets
-        ]
+        names = [_name(sheet, valued) for sheet in sheets]
         print_table(("", *names), _lines(sheets), right=names)
         say()
-    print_comparisons(found.comparisons)
-    for target, reason in found.silent.items():
-        say(f"{target}: not compared, {reason}")
-    say()
+    if with_targets:
+        print_comparisons(found.comparisons)
+        for target, reason in found.silent.items():
+            say(f"{target}: not compared, {reason}")
+        say()
     say(verdict(found), "green" if found.holds else "red")
 
 
@@ -110,10 +111,16 @@ def _lines(sheets: list[BalanceSheet]) -> list[tuple[str, ...]]:
     for line in ("read", "rejected", "accepted", *STATES):
         if line not in ("read", "accepted") and not any(sheet.counts[line] for sheet in sheets):
             continue
-        rows.append(
-            (("= " if line == "accepted" else "  ") + line.replace("_", " "), *(_cell(s, line) for s in sheets))
-        )
+        sign = "= " if line == "accepted" else "  "
+        rows.append((sign + line.replace("_", " "), *(_cell(sheet, line) for sheet in sheets)))
     return rows
+
+
+def _name(sheet: BalanceSheet, valued: set[str]) -> str:
+    """Records whose worth nobody knows yet stand apart from the others of their type."""
+    if sheet.currency != NO_CURRENCY:
+        return f"{sheet.document_type} {sheet.currency}"
+    return f"{sheet.document_type} (no amount)" if sheet.document_type in valued else sheet.document_type
 
 
 def _cell(sheet: BalanceSheet, line: str) -> str:
@@ -127,8 +134,8 @@ def _cell(sheet: BalanceSheet, line: str) -> str:
 
 def _side_by_side(sheets: list[BalanceSheet], columns: int = 4) -> list[list[BalanceSheet]]:
     """Sheets with money apart from those without, so many to a table."""
-    with_money = [sheet for sheet in sheets if sheet.currency != "XXX"]
-    without = [sheet for sheet in sheets if sheet.currency == "XXX"]
+    with_money = [sheet for sheet in sheets if sheet.currency != NO_CURRENCY]
+    without = [sheet for sheet in sheets if sheet.currency == NO_CURRENCY]
     return [part[at : at + columns] for part in (without, with_money) for at in range(0, len(part), columns)]
 
 

@@ -10,7 +10,7 @@ import msgspec
 from commands.app import TidyGroup
 from commands.output import json_option, print_json, print_table, say
 from contracts import DOCUMENT_TYPES
-from contracts.base import Contract
+from ops.catalogue import find_contract, json_schema, list_contracts
 
 
 @click.group(cls=TidyGroup)
@@ -32,16 +32,13 @@ def list_(as_json: bool) -> None:
     Example:
       tieout contracts list
     """
-    rows = [
-        {"document_type": name, "title": _title(contract), "required": _required(contract)}
-        for name, contract in DOCUMENT_TYPES.items()
-    ]
+    listed = list_contracts()
     if as_json:
-        print_json(rows)
+        print_json(listed)
         return
     print_table(
         ("document type", "what it is", "required fields"),
-        [(row["document_type"], row["title"], ", ".join(row["required"])) for row in rows],
+        [(one.document_type, one.title, ", ".join(one.required)) for one in listed],
     )
 
 
@@ -56,13 +53,13 @@ def show(document_type: str, as_json: bool) -> None:
       tieout contracts show time_entry.v1
     """
     name, contract = find_contract(document_type)
-    schema = schema_of(contract)
+    schema = json_schema(name)
     if as_json:
         print_json(schema)
         return
     say(f"{name}: {cleandoc(contract.__doc__ or '')}")
     say()
-    required = _required(contract)
+    required = schema.get("required", [])
     print_table(
         ("field", "type", "required", "default", "classification"),
         [
@@ -88,7 +85,7 @@ def export(directory: Path | None, as_json: bool) -> None:
     Example:
       tieout contracts export --out schemas/
     """
-    schemas = {name: schema_of(contract) for name, contract in DOCUMENT_TYPES.items()}
+    schemas = {name: json_schema(name) for name in DOCUMENT_TYPES}
     if directory is None:
         print_json(schemas)
         return
@@ -101,36 +98,6 @@ def export(directory: Path | None, as_json: bool) -> None:
         return
     for file in files.values():
         say(str(file))
-
-
-def find_contract(document_type: str) -> tuple[str, type[Contract]]:
-    """The contract of a name with or without its version; without, the newest.
-
-    Raises:
-      click.BadParameter: no document type has this name.
-    """
-    names = [name for name in DOCUMENT_TYPES if document_type in (name, name.partition(".")[0])]
-    if not names:
-        raise click.BadParameter(f"{document_type!r} is not a document type: {', '.join(DOCUMENT_TYPES)}")
-    return names[-1], DOCUMENT_TYPES[names[-1]]
-
-
-def schema_of(contract: type[Contract]) -> dict[str, Any]:
-    """The contract's JSON Schema as one self-contained object."""
-    (reference, *_), components = msgspec.json.schema_components([contract], ref_template="#/$defs/{name}")
-    definitions = dict(components)
-    own: dict[str, Any] = definitions.pop(reference["$ref"].rpartition("/")[2])
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **own} | (
-        {"$defs": definitions} if definitions else {}
-    )
-
-
-def _title(contract: type[Contract]) -> str:
-    return (contract.__doc__ or "").strip().splitlines()[0]
-
-
-def _required(contract: type[Contract]) -> list[str]:
-    return [field.name for field in msgspec.structs.fields(contract) if field.required]
 
 
 def _kind(schema: dict[str, Any]) -> str:

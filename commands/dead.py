@@ -22,7 +22,7 @@ def dead() -> None:
     \b
     Example:
       tieout dead groups
-      tieout dead requeue --code MAPPING_MISSING --reason "account 6230 added"
+      tieout dead requeue --code MAPPING_MISSING --reason "account 6280 agreed"
     """
 
 
@@ -133,7 +133,7 @@ def print_groups(groups: list[Group], title: str | None = None) -> None:
                 group.stage,
                 group.document_type,
                 age(group.oldest),
-                group.cause,
+                group.cause.removeprefix(f"{group.code}: "),
             )
             for group in groups
         ],

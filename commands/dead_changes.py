@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 import msgspec
-from ops.replay import forecast, requeue_and_wait
 
 from commands.dead_report import forecast_document, print_forecast, print_plan, worth_of
 from commands.errors import Unusable
@@ -16,6 +15,8 @@ from commands.output import interactive, json_option, print_json, remark, say
 from commands.session import actor_option, with_engine
 from ops.bootstrap import Engine
 from ops.corrections import correct
+from ops.forecast import forecast
+from ops.requeueing import requeue as send_back
 from store.dead_letter_filter import DeadLetterFilter, Letter
 
 
@@ -35,7 +36,7 @@ def requeue(
     \b
     Example:
       tieout dead requeue --code MAPPING_MISSING --dry-run
-      tieout dead requeue --code MAPPING_MISSING --reason "account 6230 added"
+      tieout dead requeue --code MAPPING_MISSING --reason "account 6280 agreed"
     """
     require_a_choice(chosen, everything, "requeue")
     which = filter_of(chosen)
@@ -50,7 +51,7 @@ def requeue(
     ids = _confirmed("requeue", which, yes, as_json)
     if not ids:
         return _nothing(as_json, {"requeued": 0, "skipped": 0, "at_rest": {}})
-    done = with_engine(lambda engine: requeue_and_wait(engine, ids, actor, reason), work=True)
+    done = with_engine(lambda engine: send_back(engine, ids, actor, reason), work=True)
     if as_json:
         print_json(done)
         return 0

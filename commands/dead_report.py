@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from ops.replay import ASKS_TARGET, WOULD_END, WOULD_FAIL, WOULD_PARK, WOULD_PASS, Forecast
-
 from commands.output import err, money, print_table, remark, say
 from contracts.money import NO_CURRENCY, Money
+from ops.forecast import ASKS_TARGET, WOULD_END, WOULD_FAIL, WOULD_PARK, WOULD_PASS, Forecast
 from store.dead_letter_filter import Letter
 
 WORDS = {

@@ -6,6 +6,7 @@ from pipeline.errors import PipelineError, TransientError
 from pipeline.rules import InvalidRules
 from pipeline.settings import InvalidSetting
 
+line_chars_max = 1000
 HELD, DID_NOT_HOLD, USAGE = 0, 1, 2
 
 
@@ -18,20 +19,19 @@ class NotThere(Exception):
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:
-    """One line about an error that is the environment's or the user's, and its exit status; None for a defect of ours."""
+    """One line about an error of the environment or the user, and its exit status; None for a defect of ours."""
     if isinstance(error, BaseExceptionGroup):
         return explain(error.exceptions[0])
     for kinds, status in ((_speaks_for_itself(), USAGE), (_says_no(), DID_NOT_HOLD)):
         if isinstance(error, kinds):
-            return first_line(error), status
+            return one_line(error), status
     line = _server(error) or _file(error)
     return (line, USAGE) if line else None
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:1000] if lines else type(error).__name__
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of bounded length; its kind where it says nothing."""
+    return " ".join(str(error).split())[:line_chars_max] or type(error).__name__
 
 
 def _speaks_for_itself() -> tuple[type[BaseException], ...]:
@@ -52,14 +52,15 @@ def _speaks_for_itself() -> tuple[type[BaseException], ...]:
 
 def _says_no() -> tuple[type[BaseException], ...]:
     """Errors that are the answer: what was asked for is not there, or no longer possible."""
+    from ops.catalogue import UnknownContract
     from store.dead_letters import LetterNotOpen, UnknownLetter
 
-    return (NotThere, LetterNotOpen, UnknownLetter)
+    return (NotThere, LetterNotOpen, UnknownLetter, UnknownContract)
 
 
 def _server(error: BaseException) -> str | None:
     """A server that is out of reach, or a database without our tables."""
-    text = first_line(error)
+    text = one_line(error)
     if "no such table" in str(error) or 'relation "' in str(error):
         return "the database has no (current) schema; run `tieout migrate`"
     if isinstance(error, TransientError):

@@ -5,7 +5,7 @@ import sys
 
 from loguru import logger
 
-#: Libraries that talk at INFO about what only they care for.
+#: Libraries that log every step of an error that they also raise: ours is the one line about it.
 QUIET = ("pika", "dramatiq", "alembic", "sqlalchemy", "asyncio")
 FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <7} {message} {extra}"
 
@@ -23,11 +23,11 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 def configure_logging(level: str) -> None:
     """Log from this level on (a name such as INFO) on standard error, which is looked up anew for each line."""
-    name = level.upper() if level.upper() in (*_LEVELS, "TRACE", "SUCCESS") else "WARNING"
+    name = level.upper() if level.upper() in (*_LEVELS, "TRACE", "SUCCESS") else "ERROR"
     logger.remove()
     logger.add(lambda line: sys.stderr.write(line), level=name, format=FORMAT, backtrace=False, diagnose=False)
     root = logging.getLogger()
     root.handlers[:] = [_IntoLoguru()]
     root.setLevel(name if name in _LEVELS else "DEBUG")
     for library in QUIET:
-        logging.getLogger(library).setLevel("DEBUG" if name in ("DEBUG", "TRACE") else "WARNING")
+        logging.getLogger(library).setLevel("INFO" if name in ("DEBUG", "TRACE") else "CRITICAL")

@@ -23,7 +23,7 @@ def map_() -> None:
 
     \b
     Example:
-      tieout map set expense_account Conference 6230
+      tieout map set expense_account Conference 6280
       tieout map check expenses.toml export.csv
     """
 

@@ -11,7 +11,7 @@ from ops.findings import masked
 @click.command()
 @json_option
 def migrate(as_json: bool) -> None:
-    """Bring the database's schema up to date and declare exchanges and queues. Safe to run again, and by several at once.
+    """Bring the database's schema up to date and declare exchanges and queues; safe to run again, or by several.
 
     \b
     Example:

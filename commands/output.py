@@ -123,6 +123,11 @@ def money(amount: Decimal | str | int | None, currency: str) -> str:
     return f"{Decimal(amount):,} {currency}"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `3,153 rows`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def age(since: datetime | None, now: datetime | None = None) -> str:
     """How long ago, in the largest unit that says it: `40 s`, `12 min`, `5 h`, `3 d`."""
     if since is None:

@@ -24,7 +24,7 @@ from ops.archiving import archive
 from ops.recovery import publish_owed, recover
 from pipeline.errors import TransientError
 from pipeline.history import History
-from pipeline.ports import Publisher, Target, Translator
+from pipeline.ports import Connector, Publisher, Target, Translator
 from pipeline.rules import Rules, load_rules
 from pipeline.runner import Runner, Services
 from pipeline.settings import Settings
@@ -41,6 +41,13 @@ from store.reference import ReferenceStore
 
 class NotReady(Exception):
     """A server is missing or its schema is old; the text says what to do."""
+
+
+#: One line connects a system; the routing rules decide what goes there.
+CONNECTORS: tuple[Connector, ...] = (
+    Connector(name="ledger", open=EmbeddedLedger, translator=LedgerTranslator()),
+    Connector(name="masterdata", open=MasterData, translator=MasterDataTranslator()),
+)
 
 
 class Engine:
@@ -60,8 +67,8 @@ class Engine:
         self.postings = StorePostings(
             db, self.outbox, worker=worker, rows_max=settings.ledger_commit_rows_max, on_outbox=self._owe
         )
-        self.targets: dict[str, Target] = {target.name: target for target in (EmbeddedLedger(db), MasterData(db))}
-        self.translators: dict[str, Translator] = {"ledger": LedgerTranslator(), "masterdata": MasterDataTranslator()}
+        self.targets: dict[str, Target] = {connector.name: connector.open(db) for connector in CONNECTORS}
+        self.translators: dict[str, Translator] = {connector.name: connector.translator for connector in CONNECTORS}
         self.broker = self._make_broker(worker)
         self.publisher: Publisher = BrokerPublisher(self.broker)
         self.runner = Runner(STAGES, self._services(), settings, asyncio.get_running_loop())

@@ -14,6 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from actors import STAGES
+from broker.connection import nodes_of
 from broker.topology import Exchange, Policy, Queue, Topology, mismatch, policies
 from contracts.envelope import LANES
 from ops.findings import ADVICE, OK, PROBLEM, WARNING, Finding, first_line, masked
@@ -33,10 +34,8 @@ async def check_broker(settings: Settings) -> list[Finding]:
 
 def _examine(settings: Settings, url: str) -> list[Finding]:
     try:
-        parameters = pika.URLParameters(url)
-        parameters.socket_timeout = parameters.blocked_connection_timeout = connect_timeout_s
-        parameters.connection_attempts = 1
-        connection = pika.BlockingConnection(parameters)
+        nodes = nodes_of(url)
+        connection = pika.BlockingConnection(nodes)
     except (AMQPError, OSError, ValueError, IndexError) as error:
         return [
             Finding(
@@ -52,8 +51,8 @@ def _examine(settings: Settings, url: str) -> list[Finding]:
         return [
             _version_found(version, url),
             _permissions(connection, settings.prefix),
-            *_topology(connection, topology, parameters.virtual_host),
-            *_policies(settings, version, parameters),
+            *_topology(connection, topology, nodes[0].virtual_host),
+            *_policies(settings, version, nodes[0]),
         ]
     finally:
         connection.close()

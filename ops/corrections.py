@@ -31,9 +31,7 @@ async def correct(
     """
     detail = await engine.dead_letters.show(letter_id)
     if detail.decoded is None:
-        raise InvalidCorrection(
-            f"dead letter {letter_id!r} holds no record of ours: it can only be exported or discarded"
-        )
+        raise InvalidCorrection(f"dead letter {letter_id!r} is no record of ours: export or discard it")
     corrected = corrected_body(detail.decoded, changes, body)
     await engine.dead_letters.edit(letter_id, corrected, actor, reason)
     return msgspec.Raw(corrected)

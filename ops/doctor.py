@@ -7,6 +7,7 @@ from contracts.money import UnknownCurrency, minor_units
 from ops.broker_check import check_broker
 from ops.findings import OK, PROBLEM, Finding, masked
 from ops.server_checks import check_database, check_redis
+from ops.targets import check_targets
 from pipeline.rules import InvalidRules, Rules, load_rules
 from pipeline.settings import VARIABLES, InvalidSetting, Settings, read_settings
 
@@ -23,11 +24,18 @@ async def examine(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
             remedy="correct the variable, or unset it for its default",
         )
         return
-    for finding in [*settings_found(environment, settings), *rules_found(settings), *layout_found(settings)]:
+    local = [*settings_found(environment, settings), *rules_found(settings), *layout_found(settings)]
+    for finding in local:
         yield finding
+    servers: list[Finding] = []
     for check in (check_database, check_broker, check_redis):
-        for finding in await check(settings):
-            yield finding
+        servers += await check(settings)
+    for finding in servers:
+        yield finding
+    if any(finding.level == PROBLEM for finding in (*local, *servers)):
+        return
+    for finding in await check_targets(settings):
+        yield finding
 
 
 def settings_found(environment: Mapping[str, str], settings: Settings) -> list[Finding]:

@@ -1,5 +1,7 @@
 """What the doctor finds: one line per thing that was looked at."""
 
+import re
+
 import msgspec
 
 OK, ADVICE, WARNING, PROBLEM = "ok", "advice", "warning", "problem"
@@ -18,14 +20,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str | None = None
 
 
-def masked(value: str) -> str:
-    """A URL without its password; every other value as it is."""
-    head, at, tail = value.rpartition("@")
-    if not at or "://" not in head:
-        return value
-    scheme, _, userinfo = head.partition("://")
-    user, colon, _ = userinfo.partition(":")
-    return f"{scheme}://{user}{':***' if colon else ''}@{tail}"
+_PASSWORD = re.compile(r"(?<=://)([^:@/,\s]*):[^,\s]*(?=@)")
+_PARAMETER = re.compile(r"(?i)\b(password|passwd|secret|token)=[^&,\s]*")
+
+
+def masked(text: str) -> str:
+    """A text with every password of a URL in it (there may be several) replaced by `***`."""
+    return _PARAMETER.sub(r"\1=***", _PASSWORD.sub(r"\1:***", text))
 
 
 def first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Would these dead letters pass now? Runs the pure stages over them on today's reference data and changes nothing."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,6 +15,10 @@ from pipeline.ports import Translator
 from pipeline.reference import Reference
 from pipeline.rules import Rules
 from pipeline.stage import Context, Stage
+from store.dead_letter_filter import DeadLetterFilter
+
+if TYPE_CHECKING:
+    from ops.bootstrap import Engine
 
 #: What a dry run says of a letter. `asks_target`: it failed where only the target itself knows the answer.
 WOULD_PASS, WOULD_FAIL, WOULD_PARK, WOULD_END, ASKS_TARGET = "pass", "fail", "park", "end", "asks_target"
@@ -41,6 +45,22 @@ class Judges(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules
     translators: dict[str, Translator]
     history: Callable[[Batch], Awaitable[dict[str, History]]]
+
+
+async def forecast(engine: "Engine", which: DeadLetterFilter) -> list[Forecast]:
+    """What would become of the open letters of a filter on the reference data of this moment; changes nothing.
+
+    Letters whose message is no record of ours, or whose body retention removed, are left out: a requeue skips them.
+    """
+    judges = Judges(
+        stages=list(engine.runner.stages.values()),
+        reference=engine.reference.snapshot,
+        rules=engine.rules,
+        translators=engine.translators,
+        history=engine.runner.services.history,
+    )
+    details = [detail async for detail in engine.dead_letters.export(which)]
+    return await dry_run([detail.decoded for detail in details if detail.decoded is not None], judges)
 
 
 async def dry_run(letters: Iterable[DeadLetter], judges: Judges) -> list[Forecast]:

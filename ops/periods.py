@@ -1,4 +1,4 @@
-"""Accounting periods: closed and opened here, where records are judged, and in the embedded ledger, which books them."""
+"""Accounting periods: closed and opened here, where records are judged, and in the embedded ledger."""
 
 import re
 from typing import TYPE_CHECKING

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ops.bootstrap import open_engine
+from ops.findings import OK, PROBLEM, Finding
 from pipeline.errors import PipelineError
 from pipeline.ports import Capabilities, Target, Total
+from pipeline.settings import Settings
+from store.database import schema_is_current
 
 #: A reference that no document has.
 NO_SUCH_REFERENCE = "tieout/doctor/no-such-document"
@@ -45,6 +49,37 @@ async def ask(target: Target) -> Answer:
         holds=holds,
         error=error,
     )
+
+
+async def check_targets(settings: Settings) -> list[Finding]:
+    """The doctor's look at the targets: each answers, and the rules route to no other. Needs a current schema.
+
+    An embedded database that does not exist yet is left alone.
+    """
+    if not await asyncio.to_thread(schema_is_current, settings.database_url):
+        return []
+    async with open_engine(settings) as engine:
+        known = set(engine.targets)
+        wrong = {name for route in engine.rules.routing for name in route.targets if name not in known}
+        answers = await ask_all(list(engine.targets.values()))
+    found = [
+        Finding(
+            subject=f"target {one.target}",
+            level=PROBLEM if one.error else OK,
+            found=one.error or f"answered in {one.ms} ms",
+            remedy="check its settings and whether it is up" if one.error else None,
+        )
+        for one in answers
+    ]
+    return found + [
+        Finding(
+            subject=f"target {name}",
+            level=PROBLEM,
+            found=f"[[routing]] names it, and there is none; there are {', '.join(sorted(known))}",
+            remedy="correct the file TIEOUT_RULES names",
+        )
+        for name in sorted(wrong)
+    ]
 
 
 async def ask_all(targets: Sequence[Target]) -> list[Answer]:

@@ -1,6 +1,6 @@
 """The ports: what the pipeline asks of a store, a broker and a target, as Protocols."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -46,8 +46,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
     `status`: `new` (go ahead), `in_doubt` (called before and never answered: ask first), `answered` (`receipt` is the
     answer), `leased` (another worker's call may still be under way: wait), `superseded` or `duplicate` (nothing to
-    send; `by` says which revision or record stands for it). `replaces` is the reference of an older revision that the
-    target holds and that this one corrects.
+    send; `by` is the newer revision, or the id of the record that stands for it). `replaces` is the reference of an
+    older revision that the target holds and that this one corrects.
     """
 
     status: str
@@ -132,6 +132,14 @@ class Translator(Protocol):
 
     def translate(self, enriched: Enriched, reference: str, context: Any) -> TargetDocument:
         """Raises PermanentError or MappingMissing when the target could not take it."""
+
+
+class Connector(msgspec.Struct, frozen=True, kw_only=True):
+    """A system that can be routed to: how to open its target, given our database, and how documents become its own."""
+
+    name: str
+    open: Callable[[Any], Target]
+    translator: Translator
 
 
 def posting_key(target: str, document_type: str, source: str, subject: str, revision: str) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 start_timeout_s = 90
-stop_timeout_s = 15
+stop_timeout_s = 10
 poll_interval_s = 0.1
 log_lines_shown = 15
 

@@ -109,7 +109,7 @@ def _sheet(document_type: str, currency: str, sums: _Sums, stranded: int, of_typ
     findings = list(of_type)
     if unknown := sorted(sums.counts.keys() - set(LINES)):
         lost = sum(sums.counts[state] for state in unknown)
-        findings.append(f"{lost} {currency} records are in a state that does not exist: {', '.join(unknown)}.")
+        findings.append(f"{currency} records in a state that does not exist ({', '.join(unknown)}): {lost}.")
     return BalanceSheet(
         document_type=document_type,
         currency=currency,
@@ -152,7 +152,7 @@ async def in_flight_older_than(db: Database, seconds: float) -> dict[str, int]:
         .order_by(records.c.document_type)
     )
     async with db.connect() as connection:
-        return dict((await connection.execute(statement)).tuples().all())
+        return {row.document_type: row[1] for row in await connection.execute(statement)}
 
 
 async def throughput(db: Database, seconds: float) -> list[StageRate]:

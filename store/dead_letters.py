@@ -88,9 +88,12 @@ class Discarded(msgspec.Struct, frozen=True, kw_only=True):
 class DeadLetters:
     """What an operator does with dead letters. Every change is audited in its own transaction."""
 
-    def __init__(self, db: Database, outbox: Outbox) -> None:
+    def __init__(
+        self, db: Database, outbox: Outbox, *, letters_per_transaction: int = letters_per_transaction_max
+    ) -> None:
         self._db = db
         self._outbox = outbox
+        self._page_size = letters_per_transaction
 
     async def list(self, which: DeadLetterFilter) -> Sequence[Letter]:
         """Matching letters, the longest dead first."""
@@ -137,7 +140,7 @@ class DeadLetters:
 
     async def export(self, which: DeadLetterFilter) -> AsyncIterator[LetterDetail]:
         """Matching letters with their bodies, page by page; no transaction is held open between pages."""
-        for page in _pages(await self._ids(which)):
+        for page in _pages(await self._ids(which), self._page_size):
             async with self._db.connect() as connection:
                 rows = await connection.execute(select(dead_letters).where(dead_letters.c.id.in_(page)))
                 found = {row.id: row for row in rows}
@@ -163,7 +166,7 @@ class DeadLetters:
         which = _open(which)
         matching = await self._ids(which)
         batch, count, outbox = uuid.uuid4().hex, 0, list[OutboxRow]()
-        for page in _pages(matching):
+        for page in _pages(matching, self._page_size):
             async with self._db.begin() as connection:
                 claimed = await claim(connection, self._db, page, REQUEUED, IN_FLIGHT)
                 await tell(connection, claimed, actor, "requeue", reason, batch)
@@ -180,7 +183,7 @@ class DeadLetters:
         which = _open(which)
         matching = await self._ids(which)
         batch, count = uuid.uuid4().hex, 0
-        for page in _pages(matching):
+        for page in _pages(matching, self._page_size):
             async with self._db.begin() as connection:
                 claimed = await claim(connection, self._db, page, DISCARDED, states.DISCARDED)
                 await tell(connection, claimed, actor, "discard", reason, batch)
@@ -271,7 +274,7 @@ async def _matching(connection: AsyncConnection, which: DeadLetterFilter, column
     found: list[Row[Any]] = []
     now = datetime.now(UTC)
     order = (dead_letters.c.first_at, dead_letters.c.id)
-    for ids in _pages(which.ids) if which.ids else [()]:
+    for ids in _pages(which.ids, letters_per_transaction_max) if which.ids else [()]:
         part = msgspec.structs.replace(which, ids=tuple(ids))
         statement = select(*columns, dead_letters.c.first_at).where(*part.conditions(now)).order_by(*order)
         found += await connection.execute(statement.limit(which.limit))
@@ -294,9 +297,9 @@ async def _row(connection: AsyncConnection, letter_id: str) -> Row[Any]:
     return row
 
 
-def _pages(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), letters_per_transaction_max):
-        yield ids[start : start + letters_per_transaction_max]
+def _pages(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
 
 
 async def _tell_batch(

@@ -212,7 +212,8 @@ dead_letters = Table(
     Column("letter", LargeBinary),
     Column("headers", JSON),
     Index("ix_dead_letters_status_code", "status", "code"),
-    Index("ix_dead_letters_record", "record_id"),
+    # With the status, or SQLite looks for the open letter of a record among all open ones.
+    Index("ix_dead_letters_record", "record_id", "status"),
 )
 
 #: What people did: who, when, why. `detail` keeps the filter of a requeue, the original of an edit.

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Row, Table, or_, select
+from sqlalchemy import Row, Table, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.money import Money
@@ -128,7 +128,7 @@ async def _find(connection: AsyncConnection, wanted: str) -> list[Any]:
     of_posting = select(deliveries.c.record_id).where(deliveries.c.posting_key == wanted)
     kinds = [
         records.c.id == lowered,
-        or_(records.c.id.in_(of_letter), records.c.id.in_(of_posting)),
+        records.c.id.in_(union(of_letter, of_posting)),
         records.c.subject == wanted,
     ]
     if _ID_PREFIX.fullmatch(lowered):

@@ -15,10 +15,11 @@ RULES = "rules.toml"
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
-    """One export file and the mapping file that reads it; `what` is one line about it."""
+    """One export file of `rows` rows and the mapping file that reads it; `what` says in a few words what they are."""
 
     file: Path
     mapping: Path
+    rows: int
     what: str
 
 
@@ -29,6 +30,11 @@ class Exports(msgspec.Struct, frozen=True, kw_only=True):
     first: tuple[Export, ...]
     late_project: Export
     corrections: Export
+
+    @property
+    def all(self) -> tuple[Export, ...]:
+        """Every file, in the order in which they are read."""
+        return (*self.first, self.late_project, self.corrections)
 
 
 def write_exports(directory: Path) -> Exports:
@@ -43,6 +49,7 @@ def write_exports(directory: Path) -> Exports:
         return Export(
             file=_write(directory / "exports" / name, rows),
             mapping=_copy(f"{mapping}.toml", directory / "mappings"),
+            rows=len(rows),
             what=what,
         )
 
@@ -53,12 +60,15 @@ def write_exports(directory: Path) -> Exports:
             export("hr_workers.csv", workers(), "workers", "workers, from HR"),
             export("psa_projects.jsonl", on_time, "projects", "projects, from the PSA"),
             export("psa_rate_cards.csv", rate_cards(), "rate_cards", "rate cards, from the PSA"),
-            export("psa_time_2025-09.csv.gz", month.time_entries, "time_entries", "the month's time, from the PSA"),
-            export("travel_2025-09.jsonl", month.expenses, "expenses", "the month's expenses, from the travel tool"),
+            export("psa_time_2025-09.csv.gz", month.time_entries, "time_entries", "time entries, from the PSA"),
+            export("travel_2025-09.jsonl", month.expenses, "expenses", "expenses, from the travel tool"),
         ),
-        late_project=export("psa_projects_late.jsonl", late, "projects", f"project {LATE_PROJECT}, a day late"),
+        late_project=export("psa_projects_late.jsonl", late, "projects", f"project ({LATE_PROJECT}), a day late"),
         corrections=export(
-            "psa_time_2025-09_corrections.csv", month.corrections, "time_entries", "corrections of time already posted"
+            "psa_time_2025-09_corrections.csv",
+            month.corrections,
+            "time_entries",
+            "corrections of time that is posted already",
         ),
     )
 

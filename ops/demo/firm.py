@@ -26,6 +26,9 @@ ROLES = {
 }
 SWISS_FACTOR = Decimal("1.4")
 
+#: For whoever has no role: billed at, and costs.
+STANDARD_RATE = (Decimal(125), Decimal(75))
+
 #: The project whose record comes a day after its time entries, and the one whose rate card ran out.
 LATE_PROJECT, EXPIRED_RATE_PROJECT = "P-412", "P-405"
 EXPIRED_RATE_ROLE, RATE_EXPIRED_ON = "engineer", date(YEAR, MONTH, 19)
@@ -33,90 +36,20 @@ EXPIRED_RATE_ROLE, RATE_EXPIRED_ON = "engineer", date(YEAR, MONTH, 19)
 #: The new joiner whom nobody has entered in the cross-reference from PSA users to HR numbers.
 WORKER_WITHOUT_IDENTITY = "E-1040"
 
-_GIVEN = [
-    "Anna",
-    "Bruno",
-    "Clara",
-    "David",
-    "Elena",
-    "Felix",
-    "Greta",
-    "Hugo",
-    "Ines",
-    "Jonas",
-    "Karla",
-    "Louis",
-    "Marta",
-    "Nils",
-    "Odile",
-    "Pavel",
-    "Rosa",
-    "Simon",
-    "Tina",
-    "Urs",
-    "Vera",
-    "Walter",
-    "Yara",
-    "Zeno",
-    "Agnes",
-    "Basil",
-    "Chloe",
-    "Dario",
-    "Edith",
-    "Fabio",
-    "Gilles",
-    "Heidi",
-    "Iris",
-    "Jean",
-    "Katja",
-    "Lena",
-    "Marc",
-    "Nora",
-    "Oskar",
-    "Petra",
-]
-_FAMILY = [
-    "Acker",
-    "Baumann",
-    "Caron",
-    "Dubois",
-    "Egger",
-    "Fischer",
-    "Girard",
-    "Huber",
-    "Iten",
-    "Jung",
-    "Keller",
-    "Lambert",
-    "Meier",
-    "Noel",
-    "Olivier",
-    "Petit",
-    "Roux",
-    "Schmid",
-    "Thomas",
-    "Vogel",
-    "Weber",
-    "Zimmer",
-    "Arnaud",
-    "Brunner",
-    "Colin",
-    "Denis",
-    "Engel",
-    "Frei",
-    "Graf",
-    "Hahn",
-    "Imhof",
-    "Joly",
-    "Koch",
-    "Leroy",
-    "Moser",
-    "Noll",
-    "Oster",
-    "Peter",
-    "Ritter",
-    "Simon",
-]
+# fmt: off
+_GIVEN = (
+    "Anna", "Bruno", "Clara", "David", "Elena", "Felix", "Greta", "Hugo", "Ines", "Jonas", "Karla", "Louis",
+    "Marta", "Nils", "Odile", "Pavel", "Rosa", "Simon", "Tina", "Urs", "Vera", "Walter", "Yara", "Zeno",
+    "Agnes", "Basil", "Chloe", "Dario", "Edith", "Fabio", "Gilles", "Heidi", "Iris", "Jean", "Katja", "Lena",
+    "Marc", "Nora", "Oskar", "Petra",
+)
+_FAMILY = (
+    "Acker", "Baumann", "Caron", "Dubois", "Egger", "Fischer", "Girard", "Huber", "Iten", "Jung", "Keller",
+    "Lambert", "Meier", "Noel", "Olivier", "Petit", "Roux", "Schmid", "Thomas", "Vogel", "Weber", "Zimmer",
+    "Arnaud", "Brunner", "Colin", "Denis", "Engel", "Frei", "Graf", "Hahn", "Imhof", "Joly", "Koch", "Leroy",
+    "Moser", "Noll", "Oster", "Peter", "Ritter", "Simon",
+)
+# fmt: on
 _CUSTOMERS = (
     ("C-301", "Alpen Energie", "DE", "EUR"),
     ("C-302", "Boreal Transport", "FR", "EUR"),
@@ -195,11 +128,15 @@ def projects() -> list[Row]:
 
 
 def rate_cards() -> list[Row]:
-    """One card per project and role; the one of EXPIRED_RATE_PROJECT and EXPIRED_RATE_ROLE ran out in mid-month."""
+    """One card per project and role, and a standard one per project for whoever has no role.
+
+    The card of EXPIRED_RATE_PROJECT and EXPIRED_RATE_ROLE ran out in mid-month, and that project has no standard one.
+    """
     rows: list[Row] = []
     for key, _, _, _, currency in _PROJECTS:
-        for number, (role, (rate, cost)) in enumerate(ROLES.items(), 1):
-            factor = SWISS_FACTOR if currency == "CHF" else Decimal(1)
+        factor = SWISS_FACTOR if currency == "CHF" else Decimal(1)
+        standard = {} if key == EXPIRED_RATE_PROJECT else {"": STANDARD_RATE}
+        for number, (role, (rate, cost)) in enumerate((ROLES | standard).items(), 1):
             expired = (key, role) == (EXPIRED_RATE_PROJECT, EXPIRED_RATE_ROLE)
             rows.append(
                 {

@@ -147,7 +147,7 @@ def _parser(name: str, column: Column, mapping: MappingRules) -> Parse:
         case "decimal":
             return _scaling(column, lambda text: parse_decimal(text, decimal=decimal, thousands=thousands))
         case "integer":
-            return _scaling(column, lambda text: Decimal(parse_integer(text)))
+            return _scaling(column, lambda text: bounded(Decimal(parse_integer(text)), text))
         case "duration":
             return _scaling(column, parse_duration, duration_scale)
         case "date":

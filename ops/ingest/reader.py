@@ -6,7 +6,7 @@ from pathlib import Path
 from ops.ingest.csv_rows import CsvRows
 from ops.ingest.json_rows import JsonRows
 from ops.ingest.layout import CSV, JSONL, MappingFile
-from ops.ingest.lines import Lines
+from ops.ingest.lines import Lines, UnreadableFile
 
 _JSON_NAMES = (".jsonl", ".ndjson", ".json")
 
@@ -26,6 +26,8 @@ def open_rows(
     """
     lines = Lines(path, settings.encoding)
     try:
+        if lines.first_bytes().startswith(b"PK\x03\x04"):
+            raise UnreadableFile(f"{path}: looks like an Excel workbook or a zip file; save it as CSV")
         kind = settings.format or _kind_of(path, lines)
         if kind == JSONL:
             return JsonRows(lines, settings, wanted, needed)

@@ -25,8 +25,6 @@ from store.outbox import OutboxRow
 
 #: Who approved it and when says nothing about the content: a re-approval of equal content changes nothing.
 APPROVAL = frozenset(("status", "approved_at", "approved_by"))
-#: What a signed 64-bit column takes, with room to add up.
-amount_minor_max = 10**17
 #: Kept of a refused row, so that a person recognises it.
 raw_chars_max = 2000
 #: What a message carries around each record and around all of them, in bytes, rounded up.
@@ -47,15 +45,12 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
         """The record of a mapped row.
 
         Raises:
-          BadCell: it is too large for a message, or its amount for a ledger.
+          BadCell: it is too large for a message.
         """
         document, source = mapped.document, self.mapping.source
         payload = msgspec.json.encode(document)
         if len(payload) > self.settings.message_bytes_max - item_bytes - envelope_bytes:
             raise BadCell("", f"the record has {len(payload):,} bytes: too large for one message")
-        money = worth(document, _NOTHING_KNOWN)
-        if abs(money.minor()) > amount_minor_max:
-            raise BadCell("", f"{money} is more than a ledger holds")
         revision = mapped.revision or _digest(_content(document, frozenset()))
         # Revisions that are told apart by their content only are in the order in which they were read.
         order = revision_order(mapped.revision) if mapped.revision else self._order(row_number)
@@ -70,7 +65,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
             fingerprint=_digest(_content(document, APPROVAL)),
             lane=self.lane,
             correlation_id=number,
-            money=money,
+            money=worth(document, _NOTHING_KNOWN),
             payload=payload,
             business_key=business_key(self.mapping.document_type, document),
             worker_day=worker_day(document.worker, document.date) if isinstance(document, TimeEntry) else None,
@@ -166,7 +161,6 @@ def _partial_worth(refusal: BadCell) -> Money:
     if not isinstance(amount, Decimal) or not isinstance(currency, str):
         return NOTHING
     try:
-        money = Money(amount=amount, currency=currency).rounded()
-        return money if abs(money.minor()) <= amount_minor_max else NOTHING
+        return Money(amount=amount, currency=currency).rounded()
     except UnknownCurrency:
         return NOTHING

@@ -8,12 +8,14 @@ from fractions import Fraction
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-#: Digits before the decimal point: more than any ledger holds, few enough for a 64-bit count of cents.
-integer_digits_max = 15
+from contracts.money import amount_max
+
 fraction_digits_max = 30
 #: Wide enough that dividing by any factor and rounding afterwards rounds the true value.
 _EXACT = Context(prec=80)
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d{1,30}(?:\.0*)?", re.ASCII)
+_SECONDS = re.compile(r"-?\d{1,15}(?:\.\d{1,9})?", re.ASCII)
 _TRUE = frozenset(("true", "t", "yes", "y", "1", "on", "wahr", "ja", "j", "vrai", "oui", "si", "sí", "sim", "x"))
 _FALSE = frozenset(("false", "f", "no", "n", "0", "off", "falsch", "nein", "faux", "non", "não"))
 _CLOCK = re.compile(r"(-?)(\d{1,4}):([0-5]\d)(?::([0-5]\d))?", re.ASCII)
@@ -90,8 +92,8 @@ def bounded(value: Decimal, text: object) -> Decimal:
         raise BadValue(f"{quoted(text)} is not a number")
     if not value:
         return Decimal(0)
-    if value.adjusted() >= integer_digits_max:
-        raise BadValue(f"{quoted(text)} is too large: more than {integer_digits_max} digits before the decimal point")
+    if value.adjusted() >= amount_max.adjusted():
+        raise BadValue(f"{quoted(text)} is too large: expected less than {amount_max:,}")
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -fraction_digits_max:
         raise BadValue(f"{quoted(text)} has more than {fraction_digits_max} decimals")
@@ -139,11 +141,14 @@ def parse_boolean(text: str) -> bool:
 
 
 def parse_integer(text: str) -> int:
-    """Raises BadValue for anything but a whole number of at most 18 digits."""
-    value = parse_decimal(text) if _PLAIN.fullmatch(text) else None
-    if value is None or value != value.to_integral_value():
+    """A whole number of at most 30 digits, such as a version or a count of milliseconds.
+
+    Raises:
+      BadValue: anything else.
+    """
+    if not _WHOLE.fullmatch(text):
         raise BadValue(f"{quoted(text)} is not a whole number")
-    return int(value)
+    return int(text.partition(".")[0])
 
 
 def parse_duration(text: str) -> Decimal:
@@ -220,11 +225,11 @@ def _moment(text: str, formats: Sequence[str], what: str) -> datetime:
 
 def _epoch(text: str, form: str) -> datetime:
     """Seconds (or milliseconds) since 1970 in UTC."""
-    value = parse_decimal(text)
+    if not _SECONDS.fullmatch(text):
+        raise BadValue(f"{quoted(text)} is not a count of {'milli' if form == 'epoch_ms' else ''}seconds since 1970")
+    milliseconds = Decimal(text) if form == "epoch_ms" else Decimal(text) * 1000
     try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
-            milliseconds=float(value if form == "epoch_ms" else value * 1000)
-        )
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=float(milliseconds))
     except OverflowError:
         raise BadValue(f"{quoted(text)} lies outside the calendar") from None
 

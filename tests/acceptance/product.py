@@ -51,15 +51,15 @@ class Product:
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         """Start a process that stays; its log goes to a file beside the data."""
-        log = (self.folder / f"{arguments[0]}.log").open("ab")
-        return subprocess.Popen(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
+            return subprocess.Popen(
+                self.command(*arguments),
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     @contextmanager
     def running(self, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:

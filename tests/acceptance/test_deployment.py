@@ -16,14 +16,15 @@ grace_s = 10
 def honcho(product: Product, log: Path) -> subprocess.Popen[bytes]:
     executable = Path(sys.executable).with_name("honcho")
     environment = product.environment | {"PATH": f"{executable.parent}{os.pathsep}{product.environment['PATH']}"}
-    return subprocess.Popen(
-        [str(executable), "-f", str(REPOSITORY / "Procfile"), "start", "worker", "bulk", "clock"],
-        cwd=product.folder,
-        env=environment,
-        stdout=log.open("ab"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [str(executable), "-f", str(REPOSITORY / "Procfile"), "start", "worker", "bulk", "clock"],
+            cwd=product.folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def test_the_procfile_s_processes_do_the_job_and_stop_inside_the_grace(tmp_path, servers):

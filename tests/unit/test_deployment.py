@@ -86,7 +86,8 @@ def test_processes_start_after_a_release_that_went_well_and_healthy_servers(serv
             "rabbitmq": "service_healthy",
             "redis": "service_healthy",
         }
-    assert services["release"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    healthy = {"condition": "service_healthy"}
+    assert services["release"]["depends_on"] == {"postgres": healthy, "rabbitmq": healthy}
     assert services["release"]["restart"] == "no"
 
 

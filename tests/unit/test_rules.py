@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from contracts import DOCUMENT_TYPES
+from pipeline.codes import CATALOGUE
 from pipeline.rules import InvalidRules, LegalEntity, Ownership, Route, Rules, load_rules, same_type
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +160,10 @@ ENTITIES = 'default_legal_entity = "DE01"\n[legal_entities.DE01]\ncurrency = "EU
         ("approved_states = []", "approved_states"),
         ('zero_amounts = "maybe"', "maybe"),
         ('default_currency = "ABC"', "default_currency = 'ABC' is not an ISO 4217 currency"),
-        ('[legal_entities.DE01]\ncurrency = "EUR"', "default_legal_entity = 'MAIN' is not one of [legal_entities]: DE01"),
+        (
+            '[legal_entities.DE01]\ncurrency = "EUR"',
+            "default_legal_entity = 'MAIN' is not one of [legal_entities]: DE01",
+        ),
         (ENTITIES.replace("EUR", "XXX"), "[legal_entities.DE01] currency = 'XXX'"),
         (ENTITIES.replace("currency", "curency"), "curency"),
         ('[references]\nproject = "sometimes"', "sometimes"),
@@ -227,6 +231,14 @@ def test_the_page_explains_every_key_with_its_default():
     for key, value in scalars.items():
         shown = f'"{value}"' if isinstance(value, str) else str(value)
         assert f"| `{key}` | `{shown}` |" in page, key
+
+
+def test_the_codes_on_the_page_have_the_owners_of_the_catalogue():
+    rows = re.findall(r"^\| .* \| ((?:`[A-Z_]+`(?:, )?)+) \| ([a-z, ]+) \|$", REFERENCE_PAGE.read_text(), re.MULTILINE)
+    assert len(rows) >= 10
+    for codes, owners in rows:
+        names = re.findall("[A-Z_]+", codes)
+        assert {CATALOGUE[name].owner for name in names} == set(owners.split(", ")), names
 
 
 def test_every_toml_on_the_page_loads(load):

@@ -185,7 +185,7 @@ def _create_people() -> None:
         sa.Column("headers", sa.JSON()),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_dead_letters_record", "dead_letters", ["record_id"])
+    op.create_index("ix_dead_letters_record", "dead_letters", ["record_id", "status"])
     op.create_index("ix_dead_letters_status_code", "dead_letters", ["status", "code"])
     op.create_table(
         "audit",

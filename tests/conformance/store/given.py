@@ -76,7 +76,12 @@ def a_message(records: Sequence[AcceptedRecord], stage: str = "validate") -> Out
 
 
 def a_letter(
-    record: AcceptedRecord, code: Code = PERIOD_CLOSED, *, stage: str = "enrich", target: str | None = None, **changes: Any
+    record: AcceptedRecord,
+    code: Code = PERIOD_CLOSED,
+    *,
+    stage: str = "enrich",
+    target: str | None = None,
+    **changes: Any,
 ) -> DeadLetter:
     now = datetime.now(UTC)
     letter = DeadLetter(

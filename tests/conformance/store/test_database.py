@@ -109,6 +109,20 @@ async def test_concurrent_writers_lose_no_update(database: Database) -> None:
         assert await connection.scalar(select(reference_clock.c.version)) == 20
 
 
+async def test_two_processes_that_read_and_then_write_take_their_turn(database: Database, migrated_url: str) -> None:
+    other = await Database.open(migrated_url)
+
+    async def read_then_write(db: Database) -> None:
+        async with db.begin() as connection:
+            version = await connection.scalar(select(reference_clock.c.version).with_for_update())
+            await connection.execute(reference_clock.update().values(version=(version or 0) + 1))
+
+    await asyncio.gather(*(read_then_write(db) for db in (database, other) for _ in range(20)))
+    async with database.connect() as connection:
+        assert await connection.scalar(select(reference_clock.c.version)) == 40
+    await other.close()
+
+
 async def test_a_broken_rule_of_the_schema_stays_an_error_of_ours(database: Database) -> None:
     with pytest.raises(IntegrityError):
         async with database.begin() as connection:

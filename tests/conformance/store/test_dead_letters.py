@@ -11,7 +11,6 @@ from sqlalchemy import select, update
 
 from pipeline.codes import MAPPING_MISSING, PERIOD_CLOSED, RETRIES_EXHAUSTED
 from pipeline.messages import decode
-from store import dead_letters as dead_letters_module
 from store.dead_letter_filter import DeadLetterFilter
 from store.dead_letters import DeadLetters, LetterNotOpen, UnknownLetter
 from store.intake import AcceptedRecord
@@ -97,7 +96,12 @@ async def test_a_requeued_record_is_in_flight_again_with_who_and_why(given: Give
     ((letter_row),) = await rows(given, dead_letters)
     assert (letter_row.status, letter_row.requeues) == ("requeued", 1)
     step = (await rows(given, steps))[-1]
-    assert (step.stage, step.outcome, step.code, step.detail) == ("enrich", "requeued", "PERIOD_CLOSED", "ann: reopened March")
+    assert (step.stage, step.outcome, step.code, step.detail) == (
+        "enrich",
+        "requeued",
+        "PERIOD_CLOSED",
+        "ann: reopened March",
+    )
     (owed,) = await given.outbox.pending(10)
     assert owed.number == done.outbox[0].number
     assert decode(owed.body).items[0].body == letter.body
@@ -126,10 +130,8 @@ async def test_two_operators_cannot_requeue_the_same_letter_twice(given: Given, 
     assert set(await column(given, dead_letters.c.requeues)) == {1}
 
 
-async def test_many_letters_are_requeued_page_by_page(
-    given: Given, archive: DeadLetters, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(vars(dead_letters_module), "letters_per_transaction_max", 7)
+async def test_many_letters_are_requeued_page_by_page(given: Given) -> None:
+    archive = DeadLetters(given.db, given.outbox, letters_per_transaction=7)
     letters = await died(given, *(a_record(f"E-{number}") for number in range(23)))
 
     done = await archive.requeue([letter.id for letter in letters[:20]], "ann", "again", continuation)
@@ -156,8 +158,8 @@ async def test_a_message_that_cannot_be_built_leaves_its_letters_open(given: Giv
 async def test_one_delivery_of_several_is_requeued_alone(given: Given, archive: DeadLetters) -> None:
     record = a_record("E-1")
     await given.accepted(record)
+    await given.routed(record, "payroll", "ledger")
     await given.posted(record, "payroll")
-    await given.routed(record, "ledger")
     await given.dead(a_letter(record, RETRIES_EXHAUSTED, stage="post", target="ledger"))
     assert await column(given, records.c.state) == ["dead"]
 
@@ -226,10 +228,11 @@ async def test_a_discarded_letter_ends_its_record(given: Given, archive: DeadLet
     assert (await archive.requeue([letter.id], "bob", "no, do it", continuation)).count == 0
 
 
-async def test_a_message_that_is_not_ours_is_archived_once_with_its_headers(
-    given: Given, archive: DeadLetters
-) -> None:
-    headers = {"x-death": [{"queue": "tieout.post.live", "count": 3, "time": datetime(2026, 3, 1, tzinfo=UTC)}], "b": b"\xff"}
+async def test_a_message_that_is_not_ours_is_archived_once_with_its_headers(given: Given, archive: DeadLetters) -> None:
+    headers = {
+        "x-death": [{"queue": "tieout.post.live", "count": 3, "time": datetime(2026, 3, 1, tzinfo=UTC)}],
+        "b": b"\xff",
+    }
     told = {"stage": "post", "message": "3 bytes that are no batch", "cause": "UNDECODABLE in tieout.post.live"}
     assert await archive.archive_raw("m-1", b"\xff\x00{", headers, **told)
     assert not await archive.archive_raw("m-1", b"other", {}, **told)
@@ -244,10 +247,8 @@ async def test_a_message_that_is_not_ours_is_archived_once_with_its_headers(
     assert [line.action for line in (await archive.show("m-1")).history] == ["discard"]
 
 
-async def test_an_export_has_every_matching_letter_with_its_body(
-    given: Given, archive: DeadLetters, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(vars(dead_letters_module), "letters_per_transaction_max", 4)
+async def test_an_export_has_every_matching_letter_with_its_body(given: Given) -> None:
+    archive = DeadLetters(given.db, given.outbox, letters_per_transaction=4)
     letters = await died(given, *(a_record(f"E-{number}") for number in range(10)))
 
     exported = [detail async for detail in archive.export(DeadLetterFilter())]

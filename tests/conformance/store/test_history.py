@@ -92,7 +92,10 @@ async def test_a_day_counts_entries_in_the_order_they_were_accepted(given: Given
 
     found = await history_of(given, second)
 
-    assert [(one.record_id, one.hours) for one in found.same_day] == [(first.id, Decimal(8)), (second.id, Decimal("7.5"))]
+    assert [(one.record_id, one.hours) for one in found.same_day] == [
+        (first.id, Decimal(8)),
+        (second.id, Decimal("7.5")),
+    ]
     assert found.same_day[0].accepted_number < found.same_day[1].accepted_number
 
 
@@ -125,9 +128,7 @@ async def test_a_correction_that_died_leaves_the_one_before_it_in_force(given: G
 
 
 async def test_a_batch_of_any_size_takes_three_queries(given: Given) -> None:
-    many = [
-        a_record(f"T-{n}", business_key=f"b{n % 7}", worker_day=f"w{n}", hours=Decimal(1)) for n in range(900)
-    ]
+    many = [a_record(f"T-{n}", business_key=f"b{n % 7}", worker_day=f"w{n}", hours=Decimal(1)) for n in range(900)]
     await given.accepted(*many)
     reader = HistoryReader(given.db)
 
@@ -139,7 +140,9 @@ async def test_a_batch_of_any_size_takes_three_queries(given: Given) -> None:
 
 
 async def test_callers_of_the_same_moment_share_their_queries(given: Given) -> None:
-    many = [a_record(f"E-{number}", business_key="k", worker_day=f"w{number}", hours=Decimal(1)) for number in range(50)]
+    many = [
+        a_record(f"E-{number}", business_key="k", worker_day=f"w{number}", hours=Decimal(1)) for number in range(50)
+    ]
     await given.accepted(*many)
     reader = HistoryReader(given.db)
 

@@ -142,9 +142,12 @@ def test_whole_numbers_sort_by_value(one: int, other: int) -> None:
 moments = strategies.datetimes(
     min_value=datetime(1, 1, 3),
     max_value=datetime(9999, 12, 29),
-    timezones=strategies.builds(timezone, strategies.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
-        lambda offset: timedelta(minutes=offset // timedelta(minutes=1))
-    )),
+    timezones=strategies.builds(
+        timezone,
+        strategies.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
+            lambda offset: timedelta(minutes=offset // timedelta(minutes=1))
+        ),
+    ),
 )
 
 

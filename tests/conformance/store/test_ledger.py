@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.conformance.store.ledger_cases import TEN_EUROS, accept, delivery_of, letter, parking, rows, state_of
 from sqlalchemy import event, text, update
 
 from contracts.failure import TECHNICAL
@@ -15,6 +14,7 @@ from store.database import Database
 from store.ledger import LedgerWriter
 from store.standing import UnknownRecord
 from store.tables import dead_letters, deliveries, parked, records, steps
+from tests.conformance.store.ledger_cases import TEN_EUROS, accept, delivery_of, letter, parking, rows, state_of
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ async def test_a_lost_database_is_everybodys_transient_error_and_nothing_is_half
         await blocker.execute(text("LOCK TABLE steps IN ACCESS EXCLUSIVE MODE"))
         waiting = [asyncio.create_task(ledger.record(Entry(steps=[a_step()]))) for _ in range(20)]
         while not await cut_off_whoever_waits_for_a_lock(database):
-            await asyncio.sleep(0.01)
+            pass
         results = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(result) for result in results} == {TransientError}
     assert await rows(database, steps) == []

@@ -105,13 +105,13 @@ class Rig:
         """Wait until nothing is queued, delayed or being worked on; then stop, and nothing may have come back."""
         async with asyncio.timeout(30):
             while True:
-                if not await self._busy():
+                if not await self.busy():
                     break
                 await asyncio.sleep(0.05)
         await self.stop()
-        assert not await self._busy()
+        assert not await self.busy()
 
-    async def _busy(self) -> bool:
+    async def busy(self) -> bool:
         depths = (await self.broker.depths()).values()
         return any(depth.ready for depth in depths) or any(one.started for one in self.broker.consumers)
 

@@ -1,5 +1,6 @@
 """The dead-letter queue: archived first, acknowledged afterwards, whoever put the letter there."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import msgspec
@@ -110,6 +111,29 @@ async def test_a_letter_that_is_not_archived_stays_in_the_queue(rabbit: Rig) -> 
     await archiver.start()
     await rabbit.publisher.publish_dead([a_letter()])
     await until(lambda: shown)
+    await archiver.stop()
+    await rabbit.ready("dead", 1)
+
+
+async def test_a_late_archiving_does_not_acknowledge_another_delivery(rabbit: Rig) -> None:
+    gates: list[asyncio.Event] = []
+    finished: list[int] = []
+
+    async def archive(letter: RawDeadLetter) -> None:
+        gates.append(asyncio.Event())
+        number = len(gates)
+        await gates[-1].wait()
+        finished.append(number)
+
+    await rabbit.open(lambda stage, body, info: None, work=False)
+    archiver = DeadLetterArchiver(rabbit.broker, archive)
+    await archiver.start()
+    await rabbit.publisher.publish_dead([a_letter()])
+    await until(lambda: gates)
+    await rabbit.lose_channels()
+    await until(lambda: len(gates) == 2)
+    gates[0].set()
+    await until(lambda: finished == [1])
     await archiver.stop()
     await rabbit.ready("dead", 1)
 

@@ -267,3 +267,17 @@ async def test_an_outage_never_makes_a_dead_letter(rig: Rig) -> None:
                 break
             await asyncio.sleep(0.05)
     assert depths["dead"].ready == 0
+
+
+async def test_a_stop_waits_for_completions_too(rig: Rig) -> None:
+    completion: Future[None] = Future()
+    await rig.open(lambda stage, body, info: completion)
+    await rig.publisher.publish([a_message(1)])
+    await until(lambda: any(consumer.started for consumer in rig.broker.consumers))
+    stopping = asyncio.create_task(rig.stop(grace_ms=20_000))
+    await asyncio.sleep(0.6)
+    assert not stopping.done()
+    completion.set_result(None)
+    await stopping
+    assert rig.broker.counts.acknowledged == 1
+    assert not await rig.busy()

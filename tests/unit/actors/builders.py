@@ -7,8 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pytest
 from msgspec.structs import replace
 
+from actors.enrich import enrich
+from actors.validate import validate
 from contracts.channels import (
     Attribution,
     Document,
@@ -25,16 +28,22 @@ from contracts.project import Project
 from contracts.rate_card import RateCard
 from contracts.time_entry import TimeEntry
 from contracts.worker import Worker
-from pipeline.errors import TransientError
+from pipeline.errors import PermanentError, TransientError
 from pipeline.history import History, Revision
 from pipeline.ports import Capabilities, Found, Intent, Total
 from pipeline.reference import Mapping, Period, Reference
-from pipeline.rules import Rules
+from pipeline.rules import LegalEntity, Rules
 from pipeline.stage import Context
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 DAY = date(2026, 3, 4)
 MINE = "r-mine"
+
+ENTITIES = {
+    "DE01": LegalEntity(currency="EUR", tax_regime="DE"),
+    "CH01": LegalEntity(currency="CHF", tax_regime="CH"),
+}
+TWO_ENTITIES = Rules(legal_entities=ENTITIES, default_legal_entity="DE01")
 
 
 def eur(amount: str) -> Money:
@@ -117,8 +126,27 @@ def revisions(*states: str, mine: int, contents: str | None = None) -> History:
     )
 
 
-def validated(document: Document) -> Validated:
-    return Validated(document=document)
+def validating_refused(document: Document, **parts: Any) -> PermanentError:
+    """The error that `validate` refuses the document with."""
+    with pytest.raises(PermanentError) as caught:
+        validate(document, a_context(document, **parts))
+    return caught.value
+
+
+def enriching(document: Document, *masters: Customer | Project | Worker | RateCard, **parts: Any) -> Enriched:
+    """What `enrich` makes of the document when these master records have arrived."""
+    parts.setdefault("reference", a_reference(*masters))
+    found: Enriched = enrich(Validated(document=document), a_context(document, **parts))
+    return found
+
+
+def enriching_refused(
+    document: Document, *masters: Customer | Project | Worker | RateCard, **parts: Any
+) -> PermanentError:
+    """The error that `enrich` refuses the document with."""
+    with pytest.raises(PermanentError) as caught:
+        enriching(document, *masters, **parts)
+    return caught.value
 
 
 def enriched(document: Document, legal_entity: str = "MAIN") -> Enriched:

@@ -108,7 +108,7 @@ async def test_a_correction_tells_the_target_what_it_replaces():
 @pytest.mark.parametrize(
     ("intent", "end"),
     [
-        (Intent(status="superseded", by="revision 3"), Superseded(by="revision 3")),
+        (Intent(status="superseded", by="3"), Superseded(by="revision 3")),
         (Intent(status="superseded"), Superseded(by="a newer revision")),
         (Intent(status="duplicate", by="r-1"), Duplicate(of="r-1", reason="already posted under this reference")),
     ],

@@ -1,11 +1,14 @@
 """Writes mapping files and exports for the tests, and maps whole files in memory."""
 
 import gzip
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
 
+from ops.ingest.csv_rows import CsvRows
+from ops.ingest.json_rows import JsonRows
 from ops.ingest.layout import MappingRules
 from ops.ingest.mapping import load_mapping
 from ops.ingest.reader import open_rows
@@ -39,32 +42,37 @@ def a_file(folder: Path, content: str | bytes, name: str = "export.csv") -> Path
     return path
 
 
-def read(path: Path, mapping: MappingRules) -> list[Row]:
+@contextmanager
+def opened(path: Path, mapping: MappingRules) -> Iterator[CsvRows | JsonRows]:
+    """The rows of a file, closed at the end of the block."""
     rows = open_rows(path, mapping.file, mapping.columns(), mapping.needed_columns())
-    try:
+    with closing(rows.lines):
+        yield rows
+
+
+def read(path: Path, mapping: MappingRules) -> list[Row]:
+    """All rows of a file."""
+    with opened(path, mapping) as rows:
         return list(rows)
-    finally:
-        rows.lines.close()
 
 
 def translate(path: Path, mapping: MappingRules) -> tuple[list[Mapped], list[tuple[int, str, str]], int]:
     """The mapped rows, the refusals (row, column, reason), and how many rows the filter left out."""
-    rows = open_rows(path, mapping.file, mapping.columns(), mapping.needed_columns())
-    translation = Translation(mapping, rows.columns)
     mapped: list[Mapped] = []
     refused: list[tuple[int, str, str]] = []
     filtered = 0
-    for row in rows:
-        try:
-            one = judge_row(row, rows.columns, translation)
-        except BadCell as refusal:
-            refused.append((row.number, refusal.column, refusal.reason))
-            continue
-        if one is None:
-            filtered += 1
-        else:
-            mapped.append(one)
-    rows.lines.close()
+    with opened(path, mapping) as rows:
+        translation = Translation(mapping, rows.columns)
+        for row in rows:
+            try:
+                one = judge_row(row, rows.columns, translation)
+            except BadCell as refusal:
+                refused.append((row.number, refusal.column, refusal.reason))
+                continue
+            if one is None:
+                filtered += 1
+            else:
+                mapped.append(one)
     return mapped, refused, filtered
 
 

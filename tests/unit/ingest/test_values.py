@@ -22,7 +22,7 @@ from ops.ingest.values import (
     timestamp_parser,
 )
 
-amounts = st.decimals(min_value=-(10**14), max_value=10**14, allow_nan=False, allow_infinity=False, places=4)
+amounts = st.decimals(min_value=-(10**11), max_value=10**11, allow_nan=False, allow_infinity=False, places=4)
 notations = st.sampled_from([(".", ","), (",", "."), (",", " "), (".", "'"), (",", ""), (".", "")])
 
 
@@ -53,25 +53,29 @@ def test_a_factor_is_applied_exactly_before_it_is_rounded(value, denominator, sc
 def test_any_text_is_a_number_or_a_clear_refusal(text):
     try:
         value = parse_decimal(text, decimal=",", thousands=".")
-    except BadValue as error:
-        assert str(error)
-    else:
-        assert value.is_finite()
+    except BadValue:
+        return
+    assert value.is_finite()
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [
         ("12", "12"), ("-12.50", "-12.5"), ("+.5", "0.5"), ("3.", "3"), ("12.50-", "-12.5"), ("(12.50)", "-12.5"),
-        ("1E+3", "1000"), ("-0.00", "0"), ("007", "7"), ("999999999999999.99", "999999999999999.99"),
+        ("1E+3", "1000"), ("-0.00", "0"), ("007", "7"), ("999999999999.99", "999999999999.99"),
     ],
 )  # fmt: skip
 def test_numbers_as_exports_write_them(text, value):
     assert str(parse_decimal(text)) == value
 
 
-@pytest.mark.parametrize("text", ["", "-", "abc", "NaN", "Infinity", "1_000", "1 000", "٣", "1.2.3", "--1", "-1-", "(-1)",
-                                  "0x10", "1e", "e5", "1e999", "1" * 16, "1" * 200_000, "0." + "1" * 40, "1.234,56"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "-", "abc", "NaN", "Infinity", "1_000", "1 000", "٣", "1.2.3", "--1", "-1-", "(-1)", "0x10", "1e", "e5",
+        "1e999", "1" * 13, "1" * 200_000, "0." + "1" * 40, "1.234,56",
+    ],
+)  # fmt: skip
 def test_what_is_no_number_or_too_long_is_refused_in_a_short_line(text):
     with pytest.raises(BadValue) as caught:
         parse_decimal(text)
@@ -101,7 +105,9 @@ def test_groups_of_two_are_right_in_india_and_spaces_may_be_narrow():
 
 
 def test_a_factor_is_exact_if_its_divisor_has_only_twos_and_fives():
-    assert is_exact(Fraction(1, 100)) and is_exact(Fraction(3)) and not is_exact(Fraction(1, 60))
+    assert is_exact(Fraction(1, 100))
+    assert is_exact(Fraction(3))
+    assert not is_exact(Fraction(1, 60))
 
 
 @given(amounts)
@@ -202,6 +208,8 @@ def test_yes_and_no_in_several_languages():
 
 def test_a_whole_number_has_no_fraction():
     assert parse_integer("42") == 42
-    for text in ("4.5", "x", ""):
+    assert parse_integer("20260331235959123456") == 20260331235959123456
+    assert parse_integer("7.00") == 7
+    for text in ("4.5", "x", "", "1e3", "1" * 31):
         with pytest.raises(BadValue):
             parse_integer(text)

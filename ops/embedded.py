@@ -1,0 +1,73 @@
+"""Embedded, the process that accepts is the one that works: accept files, then run the stages until all is at rest."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ops.ingest.layout import MappingRules
+from ops.ingest.run import Progress, ingest
+from ops.ingest.sheet import Summary
+from pipeline.states import IN_DOUBT, IN_FLIGHT
+from store.record_states import Standings, count_in, states_of_runs
+
+if TYPE_CHECKING:
+    from ops.bootstrap import Engine
+
+#: How often a watcher of `settle` hears how much is left.
+watch_every_s = 0.2
+
+
+class Ingested(msgspec.Struct, frozen=True, kw_only=True):
+    """What was accepted and, where everything is embedded, what became of it."""
+
+    summary: Summary
+    at_rest: list[Standings] = []
+
+
+async def ingest_and_settle(
+    engine: "Engine",
+    files: Sequence[Path],
+    mapping: MappingRules,
+    *,
+    lane: str,
+    actor: str,
+    rejects: Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    left: Callable[[int], None] | None = None,
+) -> Ingested:
+    """Accept files; embedded, wait until everything is at rest. `left` hears how many records are still on their way.
+
+    Raises: as `ingest` does.
+    """
+    summary = await ingest(
+        files,
+        mapping,
+        intake=engine.intake,
+        publish=engine.publish_outbox,
+        settings=engine.settings,
+        stage=next(iter(engine.runner.stages)),
+        lane=lane,
+        actor=actor,
+        progress=progress,
+        rejects=rejects,
+    )
+    if not engine.settings.embedded:
+        return Ingested(summary=summary)
+    await settle(engine, left)
+    run_ids = [file.run_id for file in summary.files if file.run_id is not None]
+    return Ingested(summary=summary, at_rest=await states_of_runs(engine.db, run_ids))
+
+
+async def settle(engine: "Engine", left: Callable[[int], None] | None = None) -> None:
+    """Wait until everything accepted is finished, parked, or waiting for a person."""
+    draining = asyncio.create_task(engine.drain())
+    try:
+        while left is not None and not draining.done():
+            left(await count_in(engine.db, (IN_FLIGHT, IN_DOUBT)))
+            await asyncio.wait([draining], timeout=watch_every_s)
+        await draining
+    finally:
+        draining.cancel()
