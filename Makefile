@@ -27,7 +27,7 @@ check: setup ## ruff, mypy and the direction of imports
 	@$(python) -m ruff check .
 	@$(python) -m ruff format --check .
 	@$(python) -m mypy
-	@.venv/bin/lint-imports
+	@.venv/bin/lint-imports --no-logo
 
 fmt: setup ## Format the code and mend what ruff can mend
 	@$(python) -m ruff check --fix --exit-zero --quiet .

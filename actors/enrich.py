@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from contracts import DOCUMENT_TYPES
-from contracts.channels import Attribution, Document, Enriched, Validated
+from contracts.channels import Attribution, Document, Enriched, MasterDocument, Validated
 from contracts.customer import Customer
 from contracts.expense import Expense
 from contracts.money import NOTHING, Money
@@ -82,7 +82,7 @@ def attribute(document: TimeEntry | Expense, context: Context) -> Attribution:
     )
 
 
-def attribute_master(document: Customer | Project | Worker | RateCard, context: Context) -> Attribution:
+def attribute_master(document: MasterDocument, context: Context) -> Attribution:
     """Master data is worth nothing by itself, and waits for others only where the rules say `required`."""
     match document:
         case Project():

@@ -9,6 +9,9 @@ from pipeline.outcome import Duplicate, Superseded
 from pipeline.ports import Capabilities, Postings, Target
 from pipeline.stage import Context, stage
 
+#: How soon to look again after a call of somebody else's that may still be under way.
+leased_retry_ms = 500
+
 
 @stage
 async def post(document: TargetDocument, context: Context) -> Posted | Duplicate | Superseded:
@@ -25,7 +28,7 @@ async def post(document: TargetDocument, context: Context) -> Posted | Duplicate
     document = replace(document, replaces=intent.replaces)
     match intent.status:
         case "answered" if intent.receipt is not None:
-            return Posted(document=document, receipt=intent.receipt)
+            return Posted(document=intent.document or document, receipt=intent.receipt)
         case "duplicate":
             return Duplicate(of=intent.by or document.reference, reason="already posted under this reference")
         case "superseded":
@@ -33,7 +36,7 @@ async def post(document: TargetDocument, context: Context) -> Posted | Duplicate
         case "leased":
             raise TransientError(
                 f"another call to {target.name} for {document.reference} may still be under way",
-                retry_after_ms=lease_ms,
+                retry_after_ms=max(lease_ms, leased_retry_ms),
                 burns_attempt=False,
             )
         case "in_doubt":

@@ -1,5 +1,6 @@
 """`tieout dead`: what needs a person, why, what it is worth, and what to do about it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -120,7 +121,7 @@ for command in (requeue, edit, discard, export):
     dead.add_command(command)
 
 
-def print_groups(groups: list[Group], title: str | None = None) -> None:
+def print_groups(groups: Sequence[Group], title: str | None = None) -> None:
     """Causes with their count, worth and age; the guidance of each code once, below."""
     print_table(
         ("count", "amount", "code", "owner", "stage", "type", "oldest", "cause"),

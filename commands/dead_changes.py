@@ -11,7 +11,7 @@ import msgspec
 from commands.dead_report import forecast_document, print_forecast, print_plan, worth_of
 from commands.errors import Unusable
 from commands.filters import filter_of, filter_options, require_a_choice
-from commands.output import interactive, json_option, print_json, remark, say
+from commands.output import counted, interactive, json_option, print_json, remark, say
 from commands.session import actor_option, with_engine
 from ops.bootstrap import Engine
 from ops.corrections import correct
@@ -118,7 +118,7 @@ def discard(as_json: bool, everything: bool, reason: str | None, yes: bool, acto
 
 @click.command()
 @filter_options
-@click.option("-f", "--format", "kind", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+@click.option("--format", "kind", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of standard output.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 def export(kind: str, out: Path | None, as_json: bool, **chosen: Any) -> None:
@@ -141,7 +141,7 @@ def export(kind: str, out: Path | None, as_json: bool, **chosen: Any) -> None:
     finally:
         if out:
             stream.close()
-    remark(f"{len(rows):,} dead letters" + (f" in {out}" if out else ""))
+    remark(counted(len(rows), "dead letter") + (f" in {out}" if out else ""))
 
 
 def _write_csv(stream: Any, rows: list[dict[str, Any]]) -> None:

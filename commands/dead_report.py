@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from commands.output import err, money, print_table, remark, say
+from commands.output import counted, err, money, print_table, remark, say
 from contracts.money import NO_CURRENCY, Money
 from ops.forecast import ASKS_TARGET, WOULD_END, WOULD_FAIL, WOULD_PARK, WOULD_PASS, Forecast
 from store.dead_letter_filter import Letter
@@ -35,9 +35,8 @@ def in_words(amounts: Iterable[Money]) -> str:
 
 def worth_of(letters: Sequence[Letter]) -> str:
     """`12 dead letters worth 3,400.00 EUR`."""
-    noun = "dead letter" if len(letters) == 1 else "dead letters"
     worth = in_words(letter.amount for letter in letters)
-    return f"{len(letters):,} {noun}" + (f" worth {worth}" if worth else "")
+    return counted(len(letters), "dead letter") + (f" worth {worth}" if worth else "")
 
 
 def print_plan(verb: str, letters: Sequence[Letter]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import click
@@ -103,7 +104,7 @@ class _Voice:
     def balance(self, found: TieOut, *, closing: bool) -> None:
         print_balance(found, with_targets=closing)
 
-    def groups(self, groups: list[Group]) -> None:
+    def groups(self, groups: Sequence[Group]) -> None:
         print_groups(groups)
 
     def foreseen(self, forecasts: list[Forecast]) -> None:
@@ -136,7 +137,7 @@ class _Silence(_Voice):
     def waiting(self, waiting: list[Waiting]) -> None: ...
     def flagged(self, flagged: list[Flagged]) -> None: ...
     def balance(self, found: TieOut, *, closing: bool) -> None: ...
-    def groups(self, groups: list[Group]) -> None: ...
+    def groups(self, groups: Sequence[Group]) -> None: ...
     def foreseen(self, forecasts: list[Forecast]) -> None: ...
     def requeued(self, result: RequeueResult) -> None: ...
 

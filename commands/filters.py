@@ -15,7 +15,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "
 STATUSES = (OPEN, REQUEUED, RESOLVED, DISCARDED)
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]
     """A length of time: a whole number and its unit, `90s`, `30m`, `2h`, `3d`, `1w`."""
 
     name = "duration"
@@ -47,10 +47,10 @@ def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-s", "--stage", "stages", multiple=True, help="The stage where it failed."),
         click.option("-t", "--type", "document_types", multiple=True, help="A document type: expense or expense.v1."),
         click.option("-e", "--entity", "legal_entities", multiple=True, help="A legal entity."),
-        click.option("-o", "--owner", "owners", multiple=True, type=click.Choice(ROLES), help="The role it waits for."),
+        click.option("-w", "--owner", "owners", multiple=True, type=click.Choice(ROLES), help="The role it waits for."),
         click.option("-S", "--source", "sources", multiple=True, help="The system it came from."),
         click.option("-i", "--id", "ids", multiple=True, help="A dead letter's id."),
-        click.option("-r", "--record", "record_ids", multiple=True, help="A record's id."),
+        click.option("--record", "record_ids", multiple=True, help="A record's id."),
         click.option("--cause", help="A cause as `tieout dead groups` shows it."),
         click.option("--older-than", type=DURATION, help="Failed last longer ago than this: 2h, 3d."),
         click.option("--newer-than", type=DURATION, help="Failed last within this time."),

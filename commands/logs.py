@@ -21,13 +21,17 @@ class _IntoLoguru(logging.Handler):
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
+def _write(line: str) -> None:
+    sys.stderr.write(line)
+
+
 def configure_logging(level: str) -> None:
     """Log from this level on (a name such as INFO) on standard error, which is looked up anew for each line."""
     name = level.upper() if level.upper() in (*_LEVELS, "TRACE", "SUCCESS") else "ERROR"
     logger.remove()
-    logger.add(lambda line: sys.stderr.write(line), level=name, format=FORMAT, backtrace=False, diagnose=False)
+    logger.add(_write, level=name, format=FORMAT, backtrace=False, diagnose=False)
     root = logging.getLogger()
-    root.handlers[:] = [_IntoLoguru()]
+    root.handlers[:] = [*(one for one in root.handlers if not isinstance(one, _IntoLoguru)), _IntoLoguru()]
     root.setLevel(name if name in _LEVELS else "DEBUG")
     for library in QUIET:
         logging.getLogger(library).setLevel("INFO" if name in ("DEBUG", "TRACE") else "CRITICAL")

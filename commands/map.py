@@ -36,8 +36,8 @@ map_.add_command(check)
 @click.argument("kind")
 @click.argument("key")
 @click.argument("value")
-@click.option("-f", "--from", "valid_from", type=DAY, help="The first day it holds.")
-@click.option("-u", "--to", "valid_to", type=DAY, help="The last day it holds.")
+@click.option("--from", "valid_from", type=DAY, help="The first day it holds.")
+@click.option("--to", "valid_to", type=DAY, help="The last day it holds.")
 @actor_option
 @json_option
 def set_(

@@ -12,7 +12,7 @@ from ops.processes import run_everything, stop_on_signals
 
 
 @click.command()
-@click.option("-t", "--threads", type=click.IntRange(1, 256), help="Threads per lane (TIEOUT_WORKER_THREADS).")
+@click.option("--threads", type=click.IntRange(1, 256), help="Threads per lane (TIEOUT_WORKER_THREADS).")
 @click.pass_context
 def run(ctx: click.Context, threads: int | None) -> None:
     """Run worker and clock in one process until SIGTERM: embedded, or with the servers named in the environment.

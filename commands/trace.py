@@ -90,7 +90,7 @@ def _tell(found: Trace, with_payload: bool) -> None:
 
 def _timeline(found: Trace) -> list[tuple[Any, ...]]:
     """Steps and what people did, in one order of time."""
-    lines = [
+    lines: list[tuple[Any, ...]] = [
         (
             step.at,
             f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3],

@@ -15,7 +15,7 @@ from ops.processes import stop_on_signals, work
 @click.option(
     "-l", "--lane", "lanes", multiple=True, type=click.Choice(LANES), help="A lane to serve; both by default."
 )
-@click.option("-t", "--threads", type=click.IntRange(1, 256), help="Threads per lane (TIEOUT_WORKER_THREADS).")
+@click.option("--threads", type=click.IntRange(1, 256), help="Threads per lane (TIEOUT_WORKER_THREADS).")
 @click.pass_context
 def worker(ctx: click.Context, lanes: tuple[str, ...], threads: int | None) -> None:
     """Run the stages of one or both lanes until SIGTERM, then finish what has begun within the grace.

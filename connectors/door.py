@@ -58,8 +58,10 @@ class Door(Generic[Request, Answer]):
     async def close(self) -> None:
         """Take no more requests; return when those already taken are answered."""
         self._closed = True
-        while self._calls:
-            await asyncio.gather(*self._calls)
+        while calls := tuple(self._calls):
+            await asyncio.gather(*calls)
+            # Their own callbacks may not have run yet: since Python 3.12 gathering what is done does not yield.
+            self._calls.difference_update(calls)
 
     async def _call_while_waiting(self) -> None:
         while bulk := self._next_bulk():

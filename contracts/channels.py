@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from decimal import Decimal
+from typing import get_args
 
 import msgspec
 
@@ -14,8 +15,9 @@ from contracts.rate_card import RateCard
 from contracts.time_entry import TimeEntry
 from contracts.worker import Worker
 
-Document = Customer | Project | Worker | RateCard | TimeEntry | Expense
-MASTER_DATA = (Customer, Project, Worker, RateCard)
+MasterDocument = Customer | Project | Worker | RateCard
+Document = MasterDocument | TimeEntry | Expense
+MASTER_DATA: tuple[type[Contract], ...] = get_args(MasterDocument)
 
 
 class Validated(Contract, frozen=True, kw_only=True):

@@ -31,17 +31,26 @@ def decode_document(document_type: str, body: bytes) -> Contract:
     decoder = _decoders.get(document_type)
     if decoder is None:
         raise InvalidDocument("$", None, f"{document_type!r} is no document type, expected {', '.join(_decoders)}")
-    try:
-        document: Contract = _decoded(decoder, body)
-    except UnicodeDecodeError as error:
-        raise InvalidDocument("$", None, f"expected UTF-8, found byte {error.object[error.start]:#04x}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidDocument("$", None, f"expected JSON: {error}") from None
+    document: Contract = decoded(decoder, body)
     for name in document.__struct_fields__:
         value = getattr(document, name)
         if isinstance(value, Decimal) and not value.is_finite():
             raise InvalidDocument(f"$.{name}", f"'{value}'", "expected a finite decimal")
     return document
+
+
+def decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    """What the decoder makes of `body`.
+
+    Raises:
+      InvalidDocument: not JSON, or not of the decoder's type; the text says where, what stands there, and why.
+    """
+    try:
+        return _decoded(decoder, body)
+    except UnicodeDecodeError as error:
+        raise InvalidDocument("$", None, f"expected UTF-8, found byte {error.object[error.start]:#04x}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidDocument("$", None, f"expected JSON: {error}") from None
 
 
 def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:

@@ -135,6 +135,12 @@ class Engine:
         """
         await publish_owed(self.publisher, self.outbox, rows)
 
+    async def settle_publishing(self) -> None:
+        """Wait for the publishings that commits of this process have set off."""
+        publishing = tuple(self._publishing)
+        await asyncio.gather(*publishing, return_exceptions=True)
+        self._publishing.difference_update(publishing)
+
     async def depths(self) -> dict[str, Depth]:
         """Every queue by its short name: how many messages are ready, how many consumers there are."""
         return await self.broker.depths()
@@ -152,7 +158,7 @@ class Engine:
             await self.broker.join()
             if not self._publishing:
                 return
-            await asyncio.gather(*tuple(self._publishing), return_exceptions=True)
+            await self.settle_publishing()
 
 
 @asynccontextmanager
@@ -170,7 +176,7 @@ async def open_engine(settings: Settings, *, work: bool = False, lanes: Sequence
         db = await _open_database(settings, stack)
         engine = Engine(settings, rules, db)
         await _open_broker(engine, stack)
-        stack.push_async_callback(_settle_publishing, engine)
+        stack.push_async_callback(engine.settle_publishing)
         stack.push_async_callback(engine.ledger.close)
         stack.push_async_callback(engine.postings.close)
         for target in engine.targets.values():
@@ -200,10 +206,6 @@ async def _open_broker(engine: Engine, stack: AsyncExitStack) -> None:
     except (TransientError, TopologyMismatch) as error:
         raise NotReady(f"AMQP_URL: {error}; see `tieout doctor`") from None
     stack.push_async_callback(engine.broker.aclose)
-
-
-async def _settle_publishing(engine: Engine) -> None:
-    await asyncio.gather(*tuple(engine._publishing), return_exceptions=True)
 
 
 async def _start_work(engine: Engine, lanes: Sequence[str], stack: AsyncExitStack) -> None:

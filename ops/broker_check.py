@@ -100,7 +100,8 @@ def _topology(connection: pika.BlockingConnection, topology: Topology, vhost: st
     """Whether each exchange and queue is there, and is the one we would declare."""
     subject = f"{SUBJECT} topology"
     missing, wrong = [], []
-    for declared in (*topology.exchanges, *topology.queues):
+    wanted: list[Exchange | Queue] = [*topology.exchanges, *topology.queues]
+    for declared in wanted:
         if not _exists(connection, declared):
             missing.append(declared.name)
         elif refused := _refusal(connection, declared):

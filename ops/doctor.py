@@ -3,12 +3,11 @@
 from collections.abc import AsyncIterator, Mapping
 from difflib import get_close_matches
 
-from contracts.money import UnknownCurrency, minor_units
 from ops.broker_check import check_broker
 from ops.findings import OK, PROBLEM, Finding, masked
 from ops.server_checks import check_database, check_redis
 from ops.targets import check_targets
-from pipeline.rules import InvalidRules, Rules, load_rules
+from pipeline.rules import InvalidRules, load_rules
 from pipeline.settings import VARIABLES, InvalidSetting, Settings, read_settings
 
 
@@ -69,43 +68,13 @@ def settings_found(environment: Mapping[str, str], settings: Settings) -> list[F
 
 
 def rules_found(settings: Settings) -> list[Finding]:
-    """Whether the rules can be read, and name only legal entities and currencies that exist."""
+    """Whether the rules can be read and do not contradict themselves."""
     try:
-        rules = load_rules(settings.rules_file)
+        load_rules(settings.rules_file)
     except InvalidRules as error:
         return [Finding(subject="rules", level=PROBLEM, found=str(error), remedy="correct the file TIEOUT_RULES names")]
-    problems = list(_contradictions(rules))
-    if problems:
-        return [
-            Finding(subject="rules", level=PROBLEM, found=problem, remedy="correct the file TIEOUT_RULES names")
-            for problem in problems
-        ]
     where = str(settings.rules_file) if settings.rules_file else "the built-in defaults"
     return [Finding(subject="rules", level=OK, found=f"read from {where}")]
-
-
-def _contradictions(rules: Rules) -> list[str]:
-    entities = set(rules.legal_entities)
-    problems = []
-    if entities and rules.default_legal_entity not in entities:
-        problems.append(f"default_legal_entity {rules.default_legal_entity!r} is not under [legal_entities]")
-    for route in rules.routing:
-        if entities and route.legal_entity != "*" and route.legal_entity not in entities:
-            problems.append(f"[[routing]] for {route.document_type} names unknown legal entity {route.legal_entity!r}")
-    for name, entity in rules.legal_entities.items():
-        if problem := _currency_problem(entity.currency):
-            problems.append(f"[legal_entities.{name}]: {problem}")
-    if problem := _currency_problem(rules.default_currency):
-        problems.append(f"default_currency: {problem}")
-    return problems
-
-
-def _currency_problem(currency: str) -> str | None:
-    try:
-        minor_units(currency)
-    except UnknownCurrency as error:
-        return str(error)
-    return None
 
 
 def layout_found(settings: Settings) -> list[Finding]:

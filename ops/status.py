@@ -1,5 +1,6 @@
 """The status: what is moving and how fast, what is stuck and what that is worth."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,7 +37,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     unsettled: list[Standings]
     waiting: list[Waiting]
     flagged: list[Flagged]
-    dead: list[Group]
+    dead: Sequence[Group]
     owed: int
     stranded: int
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from contracts.decoding import InvalidDocument, decoded
 from contracts.envelope import Item
 from contracts.failure import Failure
 from contracts.money import Money
@@ -67,8 +68,8 @@ def decode_record(stage: Stage, item: Item) -> Any:
       PermanentError: the body does not fit the contract; the text names path and expectation.
     """
     try:
-        return _decoder(stage).decode(item.body)
-    except msgspec.DecodeError as error:
+        return decoded(_decoder(stage), item.body)
+    except InvalidDocument as error:
         raise PermanentError(INVALID_DOCUMENT, str(error)) from None
 
 

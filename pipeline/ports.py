@@ -45,13 +45,14 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """What `post` finds when it announces a call.
 
     `status`: `new` (go ahead), `in_doubt` (called before and never answered: ask first), `answered` (`receipt` is the
-    answer), `leased` (another worker's call may still be under way: wait), `superseded` or `duplicate` (nothing to
-    send; `by` is the newer revision, or the id of the record that stands for it). `replaces` is the reference of an
-    older revision that the target holds and that this one corrects.
+    answer, `document` what it answered to), `leased` (another worker's call may still be under way: wait), `superseded`
+    or `duplicate` (nothing to send; `by` is the newer revision, or the id of the record that stands for it).
+    `replaces` is the reference of an older revision that the target holds and that this one corrects.
     """
 
     status: str
     receipt: Receipt | None = None
+    document: TargetDocument | None = None
     replaces: str | None = None
     by: str | None = None
 

@@ -12,12 +12,11 @@ from typing import TypeVar
 import msgspec
 
 from contracts import DOCUMENT_TYPES
-from contracts.customer import Customer
-from contracts.project import Project
+from contracts.base import Contract
+from contracts.channels import MASTER_DATA
 from contracts.rate_card import RateCard
-from contracts.worker import Worker
 
-Master = TypeVar("Master", Customer, Project, Worker, RateCard)
+Master = TypeVar("Master", bound=Contract)
 
 #: Matches every key of its kind that has no entry of its own.
 ANY_KEY = "*"
@@ -60,7 +59,7 @@ class Reference:
 
     def __init__(self) -> None:
         self.version = 0
-        self._masters: dict[type, dict[str, object]] = {Customer: {}, Project: {}, Worker: {}, RateCard: {}}
+        self._masters: dict[type, dict[str, object]] = {kind: {} for kind in MASTER_DATA}
         self._rate_cards: dict[Scope, tuple[RateCard, ...]] = {}
         self._mappings: dict[tuple[str, str], list[Mapping]] = {}
         self._periods: dict[tuple[str, str], Period] = {}
@@ -124,7 +123,7 @@ class Reference:
         copied._periods = dict(self._periods)
         return copied
 
-    def put_master(self, canonical_id: str, document: Customer | Project | Worker | RateCard) -> None:
+    def put_master(self, canonical_id: str, document: Contract) -> None:
         before = self._masters[type(document)].get(canonical_id)
         self._masters[type(document)][canonical_id] = document
         if isinstance(before, RateCard):

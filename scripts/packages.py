@@ -20,10 +20,9 @@ def install(packages: list[str]) -> bool:
     """Install packages, telling why on stderr; apt-get's own errors stay visible. Return whether it worked."""
     print(f"Installing {', '.join(packages)} (apt-get): the tests need them", file=sys.stderr, flush=True)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    quietly = {"stdout": subprocess.DEVNULL, "env": environment}
     with _services_stay_down():
         for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
-            if subprocess.call(["apt-get", *command], **quietly) != 0:
+            if subprocess.call(["apt-get", *command], stdout=subprocess.DEVNULL, env=environment) != 0:
                 return False
     return True
 

@@ -83,9 +83,13 @@ async def postings_against_records(connection: AsyncConnection) -> Findings:
     unanswered = select(records.c.document_type).where(records.c.state.in_(HELD), ~answer)
     joined = select(records.c.document_type).join(deliveries, deliveries.c.record_id == records.c.id)
     unanswered_delivery = joined.where(deliveries.c.state.in_(HELD), deliveries.c.answered_at.is_(None))
-    twice = joined.group_by(records.c.document_type, deliveries.c.record_id, deliveries.c.target).having(
-        func.count() > 1
+    several = (
+        select(deliveries.c.record_id)
+        .group_by(deliveries.c.record_id, deliveries.c.target)
+        .having(func.count() > 1)
+        .subquery()
     )
+    twice = select(records.c.document_type).join(several, several.c.record_id == records.c.id)
     return [
         *await _found(connection, "Records that count as posted without an answer of a target", unanswered),
         *await _found(connection, "Deliveries that count as posted without the target's answer", unanswered_delivery),

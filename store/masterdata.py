@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.channels import Receipt, TargetDocument
 from contracts.money import NOTHING
+from pipeline.codes import TARGET_REFUSED
+from pipeline.errors import PermanentError
 from pipeline.ports import Capabilities, Found, Total
 from pipeline.states import POSTED
 from store.database import Database
@@ -29,8 +31,15 @@ _identified = msgspec.json.Decoder(_Identified)
 
 
 def canonical_id(document: TargetDocument) -> str:
-    """The canonical id of a master document: what other records refer to it by."""
-    return _identified.decode(document.body).id
+    """The canonical id of a master document: what other records refer to it by.
+
+    Raises:
+      PermanentError: TARGET_REFUSED, it has none.
+    """
+    try:
+        return _identified.decode(document.body).id
+    except msgspec.DecodeError as error:
+        raise PermanentError(TARGET_REFUSED, f"masterdata: {document.reference}: {error}") from None
 
 
 class MasterData:
@@ -55,7 +64,9 @@ class MasterData:
 
         Raises:
           TransientError: the database failed; nothing was stored, or storing it again changes nothing.
+          PermanentError: TARGET_REFUSED, the document has no id.
         """
+        canonical_id(document)
         return await self._commits.submit(document)
 
     async def find(self, reference: str) -> Found | None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.channels import Receipt, TargetDocument
@@ -21,7 +21,7 @@ from store.masterdata import TARGET as MASTER_DATA
 from store.masterdata import canonical_id
 from store.outbox import Outbox, OutboxRow, rows_parked_under
 from store.standing import OPEN, DeliveryRow, RecordRow, Standing, UnknownRecord, chunks
-from store.tables import dead_letters, records, steps
+from store.tables import dead_letters, deliveries, records, steps
 
 STAGE = "post"
 
@@ -54,6 +54,8 @@ class _Doubt(msgspec.Struct, frozen=True):
     reason: str
 
 
+_document_decoder = msgspec.json.Decoder(TargetDocument)
+
 _Order = _Intend | _Answer | _Doubt
 
 
@@ -61,6 +63,7 @@ class _Result(msgspec.Struct):
     """What became of one order; an order that can't be carried out says so without spoiling its group."""
 
     intent: Intent | None = None
+    answered: str | None = None
     released: Sequence[OutboxRow] = ()
     error: Exception | None = None
 
@@ -143,6 +146,8 @@ class StorePostings:
             await connection.execute(insert(steps), told)
         released = await self._outbox.release(connection, keys, standing)
         await standing.save(connection)
+        await _keep_documents(connection, [order.document for order in group if isinstance(order, _Answer)])
+        await _recall_documents(connection, results)
         if released:
             # They have no caller of their own; whoever's answer came first announces them all.
             first = next(number for number, order in enumerate(group) if isinstance(order, _Answer))
@@ -167,7 +172,8 @@ class StorePostings:
         if isinstance(order, _Intend):
             others = [other for other in family[own.source_key] if other is not own]
             lease = timedelta(milliseconds=order.lease_ms)
-            return _Result(intent=decide(standing, own, delivery, others, document, removed, now, lease))
+            intent = decide(standing, own, delivery, others, document, removed, now, lease)
+            return _Result(intent=intent, answered=document.reference if intent.status == "answered" else None)
         if delivery is None:
             return _Result(error=UnknownRecord(f"{document.reference}: a call that was never announced"))
         if isinstance(order, _Answer):
@@ -220,6 +226,32 @@ def _accept(
 
 def _worth(document: TargetDocument) -> tuple[str, int]:
     return document.amount.currency, document.amount.minor()
+
+
+async def _keep_documents(connection: AsyncConnection, answered: Sequence[TargetDocument]) -> None:
+    """Keep what each answer was an answer to; a late copy, made from newer reference data, changes nothing."""
+    if answered:
+        await connection.execute(
+            update(deliveries)
+            .where(deliveries.c.posting_key == bindparam("key"), deliveries.c.document.is_(None))
+            .values(document=bindparam("sent")),
+            [{"key": document.reference, "sent": msgspec.json.encode(document)} for document in answered],
+        )
+
+
+async def _recall_documents(connection: AsyncConnection, results: Sequence[_Result]) -> None:
+    """Add to the intents that have been answered what the target was sent."""
+    known = {result.answered: result for result in results if result.answered is not None and result.intent is not None}
+    for some in chunks(sorted(known)):
+        rows = await connection.execute(
+            select(deliveries.c.posting_key, deliveries.c.document).where(
+                deliveries.c.posting_key.in_(some), deliveries.c.document.is_not(None)
+            )
+        )
+        for key, sent in rows:
+            intent = known[key].intent
+            assert intent is not None
+            known[key].intent = msgspec.structs.replace(intent, document=_document_decoder.decode(sent))
 
 
 async def _revisions_of(connection: AsyncConnection, record_ids: Collection[str]) -> set[str]:

@@ -11,18 +11,13 @@ import msgspec
 from sqlalchemy import and_, exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contracts.customer import Customer
-from contracts.project import Project
-from contracts.rate_card import RateCard
-from contracts.worker import Worker
+from contracts.channels import MasterDocument
 from pipeline.errors import TransientError
 from pipeline.reference import Mapping, Period, Reference
 from store.database import Database
 from store.tables import mappings, masters, periods, reference_clock
 
-_master_decoder: msgspec.json.Decoder[Customer | Project | Worker | RateCard] = msgspec.json.Decoder(
-    Customer | Project | Worker | RateCard
-)
+_master_decoder: msgspec.json.Decoder[MasterDocument] = msgspec.json.Decoder(MasterDocument)
 
 _ONE_DAY = timedelta(days=1)
 

@@ -135,6 +135,8 @@ deliveries = Table(
     Column("answered_at", Instant),
     Column("target_id", String(200)),
     Column("replaces", String(600)),
+    #: What was sent, encoded: what the target holds is compared with this, whatever has changed here since.
+    Column("document", LargeBinary),
     Column("changed_at", Instant, nullable=False),
     Index("ix_deliveries_record", "record_id"),
     Index("ix_deliveries_target_state", "target", "state"),

@@ -107,6 +107,7 @@ def _create_records() -> None:
         sa.Column("answered_at", INSTANT),
         sa.Column("target_id", sa.String(200)),
         sa.Column("replaces", sa.String(600)),
+        sa.Column("document", sa.LargeBinary),
         sa.Column("changed_at", INSTANT, nullable=False),
         sa.ForeignKeyConstraint(["record_id"], ["records.id"]),
         sa.PrimaryKeyConstraint("posting_key"),

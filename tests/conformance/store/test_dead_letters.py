@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from pipeline.codes import MAPPING_MISSING, PERIOD_CLOSED, RETRIES_EXHAUSTED
 from pipeline.messages import decode
 from store.dead_letter_filter import DeadLetterFilter
+from store.dead_letter_moves import claim
 from store.dead_letters import DeadLetters, LetterNotOpen, UnknownLetter
 from store.intake import AcceptedRecord
 from store.tables import audit, dead_letters, deliveries, records, steps
@@ -173,16 +174,32 @@ async def test_one_delivery_of_several_is_requeued_alone(given: Given, archive: 
     assert await column(given, records.c.state) == ["in_flight"]
 
 
-async def test_what_has_been_settled_otherwise_is_not_requeued(given: Given, archive: DeadLetters) -> None:
+@pytest.mark.parametrize("state", ["superseded", "in_flight", "posted"])
+async def test_what_has_been_settled_otherwise_is_not_requeued(given: Given, archive: DeadLetters, state: str) -> None:
     record = a_record("E-1")
     (letter,) = await died(given, record)
     async with given.db.begin() as connection:
-        await connection.execute(update(records).values(state="superseded"))
+        await connection.execute(update(records).values(state=state))
 
     done = await archive.requeue([letter.id], "ann", "again", continuation)
 
     assert (done.count, done.skipped, done.outbox) == (0, 1, [])
-    assert await column(given, records.c.state) == ["superseded"]
+    assert await column(given, records.c.state) == [state]
+
+
+async def test_a_letter_that_was_requeued_before_is_left_alone_when_its_record_dies_again(
+    given: Given, archive: DeadLetters
+) -> None:
+    record = a_record("E-1")
+    (before,) = await died(given, record)
+    await archive.requeue([before.id], "ann", "again", continuation)
+    await given.dead(a_letter(record, stage="transform"))
+
+    async with given.db.begin() as connection:
+        assert await claim(connection, given.db, [before.id], "requeued", "in_flight") == []
+    done = await archive.requeue(DeadLetterFilter(status=None), "ann", "again", continuation)
+
+    assert (done.count, done.skipped, [row.stage for row in done.outbox]) == (1, 0, ["transform"])
 
 
 async def test_no_ids_do_not_mean_every_letter(given: Given, archive: DeadLetters) -> None:

@@ -103,6 +103,14 @@ async def test_every_row_is_accepted_once_and_a_second_run_accepts_nothing(tmp_p
     assert len(broker.record_ids) == 1203
 
 
+async def test_the_same_row_twice_in_one_file_is_accepted_once_in_count_and_in_money(tmp_path, database):
+    file = a_file(tmp_path, "id,date,amount\nA,2026-01-01,5\nA,2026-01-01,5\nB,2026-01-01,1\n")
+    summary = await run([file], a_mapping(tmp_path), database, Broker())
+    assert (summary.sheet.read, summary.sheet.accepted, summary.sheet.seen_before) == (3, 2, 1)
+    assert summary.sheet.amounts["EUR"]["accepted"] == 6
+    assert summary.sheet.amounts["EUR"]["seen_before"] == 5
+
+
 async def test_killed_half_way_and_run_again_nothing_is_lost_and_nothing_taken_twice(tmp_path, database):
     file, mapping = a_file(tmp_path, expenses(3000)), a_mapping(tmp_path)
     killed = Broker(dies_after=5)

@@ -1,0 +1,69 @@
+"""The doctor names every setting, masks every secret, and says how to mend what is wrong."""
+
+import pytest
+
+from ops.doctor import settings_found
+from ops.findings import OK, PROBLEM, masked
+from pipeline.settings import VARIABLES, read_settings
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("amqp://u:p%40ss@one/v,amqps://u:other@two/v", "amqp://u:***@one/v,amqps://u:***@two/v"),
+        ("redis://:pw@host:1/0", "redis://:***@host:1/0"),
+        (
+            "postgresql://host/db?user=a&password=pw&sslmode=require",
+            "postgresql://host/db?user=a&password=***&sslmode=require",
+        ),
+        ("sqlite:///var/tieout.db", "sqlite:///var/tieout.db"),
+        ("postgresql://u@host/db", "postgresql://u@host/db"),
+    ],
+)
+def test_passwords_are_masked_wherever_a_url_carries_them(text, shown):
+    assert masked(text) == shown
+
+
+def test_every_setting_is_listed_with_where_it_comes_from():
+    environment = {"CLOUDAMQP_URL": "amqp://u:pw@host/", "TIEOUT_PREFIX": "blue"}
+    found = {one.subject: one for one in settings_found(environment, read_settings(environment))}
+    assert {names[0] for names in VARIABLES.values()} == found.keys()
+    assert found["AMQP_URL"].source == "environment (CLOUDAMQP_URL)"
+    assert "pw" not in found["AMQP_URL"].found
+    assert (found["TIEOUT_PREFIX"].found, found["PORT"].source) == ("blue", "default")
+    assert {one.level for one in found.values()} == {OK}
+
+
+def test_a_mistyped_variable_is_a_problem_with_its_cure():
+    environment = {"TIEOUT_RULE": "rules.toml"}
+    (problem,) = [one for one in settings_found(environment, read_settings(environment)) if one.level == PROBLEM]
+    assert "TIEOUT_RULES" in (problem.remedy or "")
+
+
+def test_an_embedded_installation_is_healthy(ingested):
+    report = ingested.json("doctor")
+    assert (report["healthy"], report["problems"]) == (True, [])
+    assert {"schema", "target ledger"} <= {one["subject"] for one in report["findings"]}
+
+
+def test_several_processes_on_sqlite_are_a_problem(tieout):
+    tieout.environment["AMQP_URL"] = "amqp://guest:hidden@127.0.0.1:1/"
+    result = tieout("doctor", expect=1)
+    assert "DATABASE_URL=postgresql://" in result.stdout
+    assert "AMQP_URL" in result.stdout
+    assert "hidden" not in result.stdout + result.stderr
+
+
+def test_rules_that_contradict_themselves_are_a_problem(tieout):
+    rules = tieout.folder / "rules.toml"
+    rules.write_text('default_legal_entity = "FR01"\n[legal_entities.DE01]\ncurrency = "EUR"\n')
+    tieout.environment["TIEOUT_RULES"] = str(rules)
+    said = " ".join(problem["found"] for problem in tieout.json("doctor", expect=1)["problems"])
+    assert "FR01" in said
+
+
+def test_a_route_to_a_target_that_is_not_there_is_a_problem(ingested):
+    rules = ingested.folder / "rules.toml"
+    rules.write_text('[[routing]]\ndocument_type = "expense"\ntargets = ["sap"]\n')
+    (problem,) = ingested.json("doctor", expect=1)["problems"]
+    assert problem["subject"] == "target sap"
