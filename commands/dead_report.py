@@ -41,11 +41,11 @@ def worth_of(letters: Sequence[Letter]) -> str:
 
 def print_plan(verb: str, letters: Sequence[Letter]) -> None:
     """What a verb is about to move, by cause, on standard error: it belongs to the question."""
-    groups: dict[tuple[str, str], list[Letter]] = defaultdict(list)
+    groups: dict[str, list[Letter]] = defaultdict(list)
     for letter in letters:
-        groups[letter.code, letter.cause].append(letter)
-    for (code, cause), members in groups.items():
-        remark(f"  {len(members):>7,}  {code}: {cause}  {in_words(letter.amount for letter in members)}")
+        groups[letter.cause].append(letter)
+    for cause, members in groups.items():
+        remark(f"  {len(members):>7,}  {cause}  {in_words(letter.amount for letter in members)}")
     err().print()
 
 

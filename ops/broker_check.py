@@ -113,7 +113,7 @@ def _topology(connection: pika.BlockingConnection, topology: Topology, vhost: st
                 subject=subject,
                 level=ADVICE,
                 found=f"{len(missing)} exchanges and queues are not there yet ({missing[0]}, ...)",
-                remedy="tieout migrate (workers declare them as well when they start)",
+                remedy="start a worker: every process declares what is missing",
             ),
         ]
     return wrong or [Finding(subject=subject, level=OK, found=f"{len(topology.queues)} queues as declared")]

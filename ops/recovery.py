@@ -56,37 +56,73 @@ async def recover(engine: "Engine", older_than_s: float, *, dry_run: bool = Fals
 
     Returns how many records were (with `dry_run`: would be) driven.
     """
-    found = [record for record in await find_stranded(engine, older_than_s) if record.letters or record.payload]
+    found = [record for record in await find_stranded(engine, older_than_s) if _can_be_driven(record)]
     if dry_run or not found:
         return len(found)
     async with engine.db.begin() as connection:
-        rows = await engine.outbox.add(connection, _rows(engine, found))
-        await mark_recovered(connection, found)
-    logger.bind(event="recovered").info("{} stranded records are driven again", len(found))
+        ours = await mark_recovered(connection, found)
+        rows = await engine.outbox.add(connection, _rows(engine, ours))
+    logger.bind(event="recovered").info("{} stranded records are driven again", len(ours))
     await engine.publish_outbox(rows)
-    return len(found)
+    return len(ours)
+
+
+def _can_be_driven(record: StrandedRecord) -> bool:
+    return bool(record.letters or record.posted or (record.moves and record.payload))
 
 
 def _rows(engine: "Engine", found: Sequence[StrandedRecord]) -> list[OutboxRow]:
-    """Requeued records continue at their stage, the others start over, in batches as large as their lane allows."""
+    """Requeued records continue at their stage, posted ones are read back, the others start over, in batches."""
+    restart = [record for record in found if record.moves and not record.letters]
+    read_back = [record for record in found if record.letters or not record.moves]
     rows = [message_for(letter) for record in found for letter in record.letters]
-    fresh = sorted((record for record in found if not record.letters), key=_kind)
-    for _, group in groupby(fresh, key=_kind):
-        alike = list(group)
-        size = 1 if alike[0].lane == LIVE else engine.settings.bulk_batch_records_max
-        rows += [_restart(engine, alike[start : start + size]) for start in range(0, len(alike), size)]
+    first, last = next(iter(engine.runner.stages)), next(reversed(engine.runner.stages))
+    rows += _batches(
+        engine, first, [(record, _item(record, record.payload)) for record in restart if record.payload is not None]
+    )
+    rows += _batches(
+        engine,
+        last,
+        [
+            (record, _item(record, msgspec.json.encode(posted), posted.document.target))
+            for record in read_back
+            for posted in record.posted
+        ],
+    )
     return rows
 
 
-def _kind(record: StrandedRecord) -> tuple[str, str, str]:
-    return record.source, record.document_type, record.lane
+def _item(record: StrandedRecord, body: bytes, target: str | None = None) -> Item:
+    return Item(
+        id=record.id,
+        subject=record.subject,
+        revision=record.revision,
+        correlationid=record.correlation_id,
+        body=msgspec.Raw(body),
+        target=target,
+    )
 
 
-def _restart(engine: "Engine", records: Sequence[StrandedRecord]) -> OutboxRow:
-    first = records[0]
+def _batches(engine: "Engine", stage: str, driven: list[tuple[StrandedRecord, Item]]) -> list[OutboxRow]:
+    """Messages of like records, as many in each as their lane allows."""
+
+    def kind(one: tuple[StrandedRecord, Item]) -> tuple[str, str, str, str]:
+        record, item = one
+        return record.source, record.document_type, record.lane, item.target or ""
+
+    rows = []
+    for _, group in groupby(sorted(driven, key=kind), key=kind):
+        alike = list(group)
+        size = 1 if alike[0][0].lane == LIVE else engine.settings.bulk_batch_records_max
+        rows += [_row(engine, stage, alike[start : start + size]) for start in range(0, len(alike), size)]
+    return rows
+
+
+def _row(engine: "Engine", stage: str, driven: Sequence[tuple[StrandedRecord, Item]]) -> OutboxRow:
+    first = driven[0][0]
     now = datetime.now(UTC)
     envelope = Envelope(
-        id=derived_id(first.id, "recover", now.isoformat()),
+        id=derived_id(first.id, "recover", stage, now.isoformat()),
         source=first.source,
         type=first.document_type,
         time=now,
@@ -95,17 +131,5 @@ def _restart(engine: "Engine", records: Sequence[StrandedRecord]) -> OutboxRow:
         region=first.region,
         referenceversion=engine.reference.snapshot.version,
     )
-    items = tuple(
-        Item(
-            id=record.id,
-            subject=record.subject,
-            revision=record.revision,
-            correlationid=record.correlation_id,
-            body=msgspec.Raw(record.payload or b"null"),
-        )
-        for record in records
-    )
-    stage = next(iter(engine.runner.stages))
-    return OutboxRow(
-        stage=stage, lane=first.lane, records=len(items), body=encode(Batch(envelope=envelope, items=items))
-    )
+    batch = Batch(envelope=envelope, items=tuple(item for _, item in driven))
+    return OutboxRow(stage=stage, lane=first.lane, records=len(driven), body=encode(batch))

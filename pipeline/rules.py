@@ -182,7 +182,7 @@ def load_rules(path: Path | None) -> Rules:
     try:
         rules = msgspec.toml.decode(path.read_bytes(), type=Rules)
     except FileNotFoundError:
-        raise InvalidRules(f"{path}: no such rules file; correct TIEOUT_RULES or --rules") from None
+        raise InvalidRules(f"{path}: no such rules file; correct TIEOUT_RULES") from None
     except (OSError, msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRules(f"{path}: {error}") from None
     if problem := next(_contradictions(rules), None):

@@ -1,7 +1,7 @@
 """Recovery: finds records that nothing drives any more, and notes that they are driven again."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,15 +9,19 @@ import msgspec
 from sqlalchemy import Row, and_, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from contracts.channels import Posted, Receipt, TargetDocument
 from contracts.failure import DeadLetter
-from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED
+from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED, POSTED, SUBMITTED
 from store.database import Database
 from store.dead_letter_filter import REQUEUED
 from store.standing import chunks
 from store.tables import dead_letters, deliveries, outbox, records, steps
 
-#: What should be moving.
+#: What should be moving towards its target.
 MOVING = (IN_FLIGHT, IN_DOUBT)
+
+#: What is in its target and has still to be read back.
+UNRECONCILED = (SUBMITTED, POSTED)
 
 #: A record counted under these may have another delivery that should be moving.
 HIDES_OTHERS = (DEAD, PARKED, IN_DOUBT, IN_FLIGHT)
@@ -30,7 +34,8 @@ class StrandedRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A record that should be moving, and what its message is built again from.
 
     With `letters` it was requeued: continue each at its stage with its body, which a person may have edited. Without,
-    it starts over with `payload` (None: retention removed it) at the first stage; every stage is idempotent.
+    a record that `moves` starts over with `payload` (None: retention removed it) at the first stage, since every stage
+    is idempotent; one that does not has only to be read back: `posted` says what was sent, and where it is.
     """
 
     id: str
@@ -44,7 +49,9 @@ class StrandedRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     changed_at: datetime
     payload: bytes | None
+    moves: bool = False
     letters: tuple[DeadLetter, ...] = ()
+    posted: tuple[Posted, ...] = ()
 
 
 class _Item(msgspec.Struct):
@@ -59,11 +66,12 @@ class _Message(msgspec.Struct):
 
 _message_decoder = msgspec.json.Decoder(_Message)
 _letter_decoder = msgspec.json.Decoder(DeadLetter)
-_PLAIN = [records.c[name] for name in StrandedRecord.__struct_fields__ if name != "letters"]
+_document_decoder = msgspec.json.Decoder(TargetDocument)
+_PLAIN = [records.c[name] for name in StrandedRecord.__struct_fields__ if name not in ("moves", "letters", "posted")]
 
 
 async def stranded(
-    db: Database, older_than_s: float, limit: int, *, states: Sequence[str] = MOVING
+    db: Database, older_than_s: float, limit: int, *, states: Sequence[str] = (*MOVING, *UNRECONCILED)
 ) -> list[StrandedRecord]:
     """Records with a part in one of `states`, no message in the outbox and no step for so many seconds.
 
@@ -78,9 +86,17 @@ async def stranded(
             found += [row for row in rows if row.id not in owed]
             last = rows[-1].number
         found = found[:limit]
-        letters = await _letters_to_continue(connection, [row.id for row in found], states)
+        ids = [row.id for row in found]
+        moving = await _moving_targets(connection, ids)
+        letters = await _letters_to_continue(connection, ids, moving)
+        posted = await _to_read_back(connection, ids)
     return [
-        StrandedRecord(**{column.name: getattr(row, column.name) for column in _PLAIN}, letters=letters[row.id])
+        StrandedRecord(
+            **{column.name: getattr(row, column.name) for column in _PLAIN},
+            moves=row.state in MOVING or row.id in moving,
+            letters=letters[row.id],
+            posted=tuple(posted[row.id]),
+        )
         for row in found
     ]
 
@@ -91,7 +107,7 @@ async def stranded_counts(db: Database, older_than_s: float) -> dict[str, int]:
     async with db.connect() as connection:
         owed = await _driven_by_outbox(connection)
         waiting = await connection.execute(
-            select(records.c.id, records.c.document_type).where(_nothing_drives(cutoff, MOVING))
+            select(records.c.id, records.c.document_type).where(_nothing_drives(cutoff, (*MOVING, *UNRECONCILED)))
         )
         counts = Counter(row.document_type for row in waiting if row.id not in owed)
     return dict(sorted(counts.items()))
@@ -165,15 +181,45 @@ async def _waiting(
     return (await connection.execute(statement)).all()
 
 
+async def _moving_targets(connection: AsyncConnection, record_ids: Sequence[str]) -> dict[str, set[str]]:
+    """The targets that a record is still on its way to, by record; nothing for those on their way to none."""
+    moving: dict[str, set[str]] = defaultdict(set)
+    for some in chunks(record_ids):
+        parts = await connection.execute(
+            select(deliveries.c.record_id, deliveries.c.target).where(
+                deliveries.c.record_id.in_(some), deliveries.c.state.in_(MOVING)
+            )
+        )
+        for record_id, target in parts:
+            moving[record_id].add(target)
+    return dict(moving)
+
+
+async def _to_read_back(connection: AsyncConnection, record_ids: Sequence[str]) -> dict[str, list[Posted]]:
+    """What the targets hold of these records and nobody has compared yet."""
+    posted: dict[str, list[Posted]] = defaultdict(list)
+    for some in chunks(record_ids):
+        rows = await connection.execute(
+            select(deliveries).where(
+                deliveries.c.record_id.in_(some),
+                deliveries.c.state.in_(UNRECONCILED),
+                deliveries.c.document.is_not(None),
+            )
+        )
+        for row in rows:
+            receipt = Receipt(target_id=row.target_id or "", state=row.state, at=row.answered_at)
+            posted[row.record_id].append(Posted(document=_document_decoder.decode(row.document), receipt=receipt))
+    return posted
+
+
 async def _letters_to_continue(
-    connection: AsyncConnection, record_ids: Sequence[str], states: Sequence[str]
+    connection: AsyncConnection, record_ids: Sequence[str], moving: Mapping[str, set[str]]
 ) -> dict[str, tuple[DeadLetter, ...]]:
     """The requeued letters that drive all of a record's moving parts; none where only its payload does.
 
     Letters of the moving deliveries if each has one; else the last one from before the record was routed.
     """
     letters: dict[str, dict[str | None, bytes]] = defaultdict(dict)
-    moving: dict[str, set[str]] = defaultdict(set)
     for some in chunks(record_ids):
         requeued = await connection.execute(
             select(dead_letters.c.record_id, dead_letters.c.target, dead_letters.c.letter)
@@ -186,17 +232,12 @@ async def _letters_to_continue(
         )
         for record_id, target, letter in requeued:
             letters[record_id][target] = letter
-        parts = await connection.execute(
-            select(deliveries.c.record_id, deliveries.c.target).where(
-                deliveries.c.record_id.in_(some), deliveries.c.state.in_(states)
-            )
-        )
-        for record_id, target in parts:
-            moving[record_id].add(target)
     return defaultdict(
         tuple,
         {
-            record_id: tuple(_letter_decoder.decode(letter) for letter in _sufficient(by_target, moving[record_id]))
+            record_id: tuple(
+                _letter_decoder.decode(letter) for letter in _sufficient(by_target, moving.get(record_id, set()))
+            )
             for record_id, by_target in letters.items()
         },
     )
