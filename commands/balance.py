@@ -75,7 +75,7 @@ def print_comparisons(comparisons: list[Comparison]) -> None:
                 one.theirs,
                 money(one.our_amount, one.currency),
                 money(one.their_amount, one.currency),
-                "yes" if one.equal else "NO",
+                ("yes" if not one.under_way else f"{one.under_way:,} under way") if one.equal else "NO",
             )
             for one in comparisons
         ],
@@ -164,5 +164,6 @@ def _comparison(one: Comparison) -> dict[str, Any]:
         "target_count": one.theirs,
         "amount": f"{one.our_amount:f}",
         "target_amount": f"{one.their_amount:f}",
+        "under_way": one.under_way,
         "equal": one.equal,
     }

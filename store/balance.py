@@ -1,6 +1,6 @@
 """The balance: every record counted once, in count and in money, and checked against what else the ledger knows."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.money import NO_CURRENCY, Money
 from pipeline.ports import Total
-from pipeline.states import DUPLICATE, IN_FLIGHT, IN_TARGET, STATES, SUBMITTED, SUPERSEDED
+from pipeline.states import DUPLICATE, IN_DOUBT, IN_FLIGHT, IN_TARGET, STATES, SUBMITTED, SUPERSEDED
 from store.balance_checks import findings_by_type
 from store.database import Database
 from store.tables import deliveries, records, rejects, steps
@@ -140,6 +140,24 @@ async def target_totals(db: Database, target: str) -> list[Total]:
             Total(document_type=document_type, amount=Money.of_minor(int(minor), currency), count=count)
             for document_type, currency, count, minor in await connection.execute(statement)
         ]
+
+
+async def open_calls(db: Database, target: str) -> Counter[tuple[str, str]]:
+    """By document type and currency, how many calls to a target have been announced and not been answered yet."""
+    key = (records.c.document_type, deliveries.c.currency)
+    statement = (
+        select(*key, func.count())
+        .join(records, records.c.id == deliveries.c.record_id)
+        .where(
+            deliveries.c.target == target,
+            deliveries.c.state.in_((IN_FLIGHT, IN_DOUBT)),
+            deliveries.c.intent_at.is_not(None),
+            deliveries.c.answered_at.is_(None),
+        )
+        .group_by(*key)
+    )
+    async with db.connect() as connection:
+        return Counter({(row[0], row[1]): row[2] for row in await connection.execute(statement)})
 
 
 async def in_flight_older_than(db: Database, seconds: float) -> dict[str, int]:

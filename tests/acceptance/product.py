@@ -79,8 +79,10 @@ class Product:
         """The balance, by document type and currency."""
         return {(sheet["document_type"], sheet["currency"]): sheet for sheet in self.json("balance", expect=expect)}
 
-    def unfinished(self) -> int:
-        return sum(sheet["in_flight"] + sheet["in_doubt"] for sheet in self.sheets(expect=None).values())
+    def unfinished(self, *, expect: int | None = None) -> int:
+        """How many records are still on their way, or in the target and not read back yet."""
+        moving = ("in_flight", "in_doubt", "submitted", "posted")
+        return sum(sheet[state] for sheet in self.sheets(expect=expect).values() for state in moving)
 
 
 def wait_until(holds: Callable[[], bool], what: str, *, within_s: float = wait_s_max) -> None:
