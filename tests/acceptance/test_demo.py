@@ -4,6 +4,8 @@ import pytest
 
 from tests.acceptance.product import Product
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):

@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.declarations import MAPPING, a_small_file, truth_of
 from tests.acceptance.product import REPOSITORY, Product, wait_until
 from tests.acceptance.test_main_job import assert_ties_out
+
+pytestmark = pytest.mark.timeout(900)
 
 grace_s = 10
 

@@ -10,6 +10,8 @@ import pytest
 from tests.acceptance.declarations import MAPPING, Truth, a_small_file, real_file, truth_of
 from tests.acceptance.product import Product, wait_until
 
+pytestmark = pytest.mark.timeout(900)
+
 kills = 10
 
 
