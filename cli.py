@@ -1,28 +1,29 @@
-"""The command line as a table of contents: every command and where it lives. None is loaded before it is used."""
+"""The command line as a table of contents: every command, where it lives, what it does. None is loaded before it is
+used."""
 
 import click
 
 from commands.app import LazyGroup, verbose_option
 
 COMMANDS = {
-    "demo": "commands.demo:demo",
-    "ingest": "commands.ingest:ingest",
-    "run": "commands.run:run",
-    "worker": "commands.worker:worker",
-    "clock": "commands.clock:clock",
-    "migrate": "commands.migrate:migrate",
-    "status": "commands.status:status",
-    "balance": "commands.balance:balance",
-    "trace": "commands.trace:trace",
-    "dead": "commands.dead:dead",
-    "map": "commands.map:map_",
-    "period": "commands.period:period",
-    "target": "commands.target:target",
-    "stages": "commands.stages:stages",
-    "contracts": "commands.contracts:contracts",
-    "recover": "commands.recover:recover",
-    "retention": "commands.retention:retention",
-    "doctor": "commands.doctor:doctor",
+    "demo": ("commands.demo:demo", "Run one month of a believable firm, start to finish."),
+    "ingest": ("commands.ingest:ingest", "Accept CSV or JSON Lines files through a mapping file."),
+    "run": ("commands.run:run", "Run worker and clock in one process."),
+    "worker": ("commands.worker:worker", "Run the stages of one or both lanes."),
+    "clock": ("commands.clock:clock", "Publish what is owed, recover what is stranded."),
+    "migrate": ("commands.migrate:migrate", "Bring the database's schema up to date."),
+    "status": ("commands.status:status", "Show what is moving, what is stuck, what it is worth."),
+    "balance": ("commands.balance:balance", "Prove that both sides tie out, in count and in money."),
+    "trace": ("commands.trace:trace", "Tell the life of one record."),
+    "dead": ("commands.dead:dead", "Look after the records that need a person."),
+    "map": ("commands.map:map_", "Look after mappings between systems; check a mapping file."),
+    "period": ("commands.period:period", "Close and open accounting periods."),
+    "target": ("commands.target:target", "Look at the systems that documents are posted to."),
+    "stages": ("commands.stages:stages", "List the stages of the pipeline."),
+    "contracts": ("commands.contracts:contracts", "Show the documents that travel, and their schemas."),
+    "recover": ("commands.recover:recover", "Drive again what has stopped moving."),
+    "retention": ("commands.retention:retention", "Remove payloads of what was finished long ago."),
+    "doctor": ("commands.doctor:doctor", "Check every setting and server; say how to mend each."),
 }
 
 

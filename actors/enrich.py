@@ -47,13 +47,22 @@ def enrich(validated: Validated, context: Context) -> Enriched:
       MappingMissing: the cross-reference has no entry where the rules demand one.
       PermanentError: a rule is broken; the code says which.
     """
-    document = with_canonical_ids(validated.document, context)
+    document = as_its_task_says(with_canonical_ids(validated.document, context), context)
     match document:
         case TimeEntry() | Expense():
             attribution = attribute(document, context)
         case _:
             attribution = attribute_master(document, context)
     return Enriched(document=document, attribution=attribution, flags=validated.flags)
+
+
+def as_its_task_says(document: Document, context: Context) -> Document:
+    """Time on a task that is not billable is not billable, whatever the entry says."""
+    if not isinstance(document, TimeEntry) or not document.billable or not (document.project and document.task):
+        return document
+    project = context.reference.find(Project, document.project)
+    unbilled = {task.id for task in project.tasks if not task.billable} if project else set()
+    return replace(document, billable=False) if document.task in unbilled else document
 
 
 def attribute(document: TimeEntry | Expense, context: Context) -> Attribution:

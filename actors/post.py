@@ -1,12 +1,15 @@
 """Post: the effect in the target, exactly once: intent before the call, answer after it, doubt resolved by asking."""
 
+import asyncio
+
 from msgspec.structs import replace
 
 from contracts.channels import Posted, Receipt, TargetDocument
-from pipeline.codes import NO_ROUTE
+from pipeline.codes import NO_ROUTE, OUTCOME_UNKNOWN
 from pipeline.errors import OutcomeUnknown, PermanentError, TransientError
 from pipeline.outcome import Duplicate, Superseded
-from pipeline.ports import Capabilities, Postings, Target
+from pipeline.ports import Capabilities, Found, Postings, Target
+from pipeline.retry import waited_ms
 from pipeline.stage import Context, stage
 
 #: How soon to look again after a call of somebody else's that may still be under way.
@@ -20,10 +23,12 @@ async def post(document: TargetDocument, context: Context) -> Posted | Duplicate
     Raises:
       TransientError: refused for now, or somebody else's call is still under way.
       OutcomeUnknown: called and not answered; next time the target is asked first.
-      PermanentError: refused for good, or the target is not connected.
+      PermanentError: refused for good, the target is not connected, or an older revision has to be settled first.
     """
     target, postings = connected(document, context)
     record_id, lease_ms = context.item.id, lease_of(target.capabilities)
+    # From before the intent: whatever the clocks say, our call is over before anybody's lease has run out.
+    until = asyncio.get_running_loop().time() + lease_ms / 1000 if lease_ms else None
     intent = await postings.intend(record_id, document, lease_ms)
     document = replace(document, replaces=intent.replaces)
     match intent.status:
@@ -36,24 +41,51 @@ async def post(document: TargetDocument, context: Context) -> Posted | Duplicate
         case "leased":
             raise TransientError(
                 f"another call to {target.name} for {document.reference} may still be under way",
-                retry_after_ms=max(lease_ms, leased_retry_ms),
+                retry_after_ms=max(lease_ms, leased_retry_ms, waited_ms(context.envelope.firstfailedat, context.now)),
                 burns_attempt=False,
             )
+        case "blocked":
+            raise PermanentError(
+                OUTCOME_UNKNOWN,
+                f"revision {intent.by} was sent to {target.name} and never answered, and is a dead letter: requeue it,"
+                " which asks the target, then this one",
+            )
         case "in_doubt":
-            found = await target.find(document.reference)
-            receipt = found.receipt if found else await send(document, record_id, target, postings)
+            found = await ask(document, target)
+            if found is not None and intent.amount is not None:
+                # It holds what was announced then, not what the record has been made into since.
+                document = replace(document, amount=intent.amount)
+            receipt = found.receipt if found else await send(document, record_id, target, postings, until)
         case "new":
-            receipt = await send(document, record_id, target, postings)
+            receipt = await send(document, record_id, target, postings, until)
         case status:
             raise ValueError(f"the ledger answered an intent with {status!r}")
     await postings.answer(record_id, document, receipt)
     return Posted(document=document, receipt=receipt)
 
 
-async def send(document: TargetDocument, record_id: str, target: Target, postings: Postings) -> Receipt:
-    """Call the target; an outcome that nobody knows is written down as such at once."""
+async def ask(document: TargetDocument, target: Target) -> Found | None:
+    """What the target holds of an earlier call.
+
+    Raises:
+      OutcomeUnknown: it refuses to say. That is no refusal of the document, which may be there.
+    """
     try:
-        return await target.post(document)
+        return await target.find(document.reference)
+    except PermanentError as error:
+        raise OutcomeUnknown(f"{target.name} can't be asked for {document.reference}: {error}") from error
+
+
+async def send(
+    document: TargetDocument, record_id: str, target: Target, postings: Postings, until: float | None
+) -> Receipt:
+    """Call the target, no longer than `until` on the loop's clock; an outcome that nobody knows is written down."""
+    try:
+        try:
+            async with asyncio.timeout_at(until):
+                return await target.post(document)
+        except TimeoutError as error:
+            raise OutcomeUnknown(f"{target.name} has not answered in time for {document.reference}") from error
     except OutcomeUnknown as error:
         await postings.doubt(record_id, document, str(error))
         raise

@@ -14,9 +14,10 @@ from pipeline.codes import DRIFT, NO_ROUTE, NOT_IN_TARGET
 from pipeline.errors import PermanentError, TransientError
 from pipeline.outcome import Superseded
 from pipeline.ports import Found
+from pipeline.retry import waited_ms
 from pipeline.stage import Context, stage
 
-#: How long a document may stay a draft before it is looked at again.
+#: How long a document may stay a draft before it is looked at again; later on, as long as it has been one.
 draft_retry_ms = 60_000
 
 #: A dead letter names this many differences and counts the rest.
@@ -50,7 +51,7 @@ async def reconcile(posted: Posted, context: Context) -> Reconciled | Superseded
     if found.receipt.state == "submitted":
         raise TransientError(
             f"{found.receipt.target_id} is a draft in {document.target}",
-            retry_after_ms=draft_retry_ms,
+            retry_after_ms=max(draft_retry_ms, waited_ms(context.envelope.firstfailedat, context.now)),
             burns_attempt=False,
         )
     if differences := list(differences_of(posted, found)):

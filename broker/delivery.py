@@ -20,6 +20,12 @@ Completion = asyncio.Future[Any] | concurrent.futures.Future[Any]
 #: How often the message has been put back on a retry tier because its worker could not finish it.
 REQUEUES = "x-requeues"
 
+#: How many of those times for an error that nobody planned for.
+FAULTS = "x-faults"
+
+#: How often a quorum queue has got the message back without an answer.
+DELIVERY_COUNT = "x-delivery-count"
+
 #: Why it was put back last.
 REQUEUE_REASON = "x-requeue-reason"
 
@@ -27,7 +33,7 @@ REQUEUE_REASON = "x-requeue-reason"
 DUE = "x-due"
 
 #: Headers of ours or of the publisher survive a requeue; the server's own account of a message does not.
-_SERVER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+_SERVER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", DELIVERY_COUNT, "x-acquired-count")
 
 
 class NotConfirmed(TransientError):
@@ -61,13 +67,17 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveryInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stage's handler may know about the message besides its batch."""
+    """What a stage's handler may know about the message besides its batch.
+
+    `setbacks`: how often it came back because it raised something unplanned, or its worker gave no answer.
+    """
 
     message_id: str
     stage: str
     lane: str
     requeues: int
     redelivered: bool
+    setbacks: int = 0
 
 
 class Delivery(MessageProxy):
@@ -109,10 +119,20 @@ class Delivery(MessageProxy):
         return whole_number(self.origin.headers.get(REQUEUES))
 
     @property
+    def faults(self) -> int:
+        return whole_number(self.origin.headers.get(FAULTS))
+
+    @property
     def info(self) -> DeliveryInfo:
         stage, _, lane = self.origin.queue.partition(".")
+        unanswered = whole_number(self.origin.headers.get(DELIVERY_COUNT)) or int(self.redelivered)
         return DeliveryInfo(
-            message_id=self.message_id, stage=stage, lane=lane, requeues=self.requeues, redelivered=self.redelivered
+            message_id=self.message_id,
+            stage=stage,
+            lane=lane,
+            requeues=self.requeues,
+            redelivered=self.redelivered,
+            setbacks=self.faults + unanswered,
         )
 
     # A delivery is itself, not its message: the same message may be delivered twice.

@@ -101,6 +101,11 @@ class Subscription:
                 )
                 self._end_epoch()
                 await self._declare_if_missing(error)
+            except Exception as error:
+                # Whatever it is: a worker that consumes nothing any more would look as if it were idle.
+                bound = logger.bind(event="consume_failed", queue=self._queue)
+                bound.opt(exception=error).error("can't consume {}: {!r}", self._queue, error)
+                self._end_epoch()
             else:
                 pauses = pauses_s(BACKOFF_MS_FIRST, BACKOFF_MS_MAX)
                 reason = await asyncio.shield(closed)

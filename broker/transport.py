@@ -2,7 +2,7 @@
 
 the actor returned, its futures resolved     acknowledge
 a PermanentError                             dead-letter: it would fail the same way again
-any other error                              put back on a retry tier, then acknowledge; dead-letter after REQUEUES_MAX
+any other error                              put back on a retry tier, then acknowledge; dead-letter after FAULTS_MAX
 a TransientError                             the same without that bound: an outage is not the message's fault
 the channel was lost meanwhile               nothing: the broker has given the message to somebody else
 """
@@ -19,16 +19,19 @@ from dramatiq.broker import MessageProxy
 from dramatiq.middleware import CurrentMessage, Middleware, ShutdownNotifications, TimeLimit
 from loguru import logger
 
+from broker.backoff import FAULTS_MAX, HOLD_MS_FIRST, HOLD_MS_MAX, REQUEUE_PAUSES_MS, pauses_s
 from broker.consumer import LaneConsumer
 from broker.crossing import Crossing
 from broker.delivery import (
     DUE,
+    FAULTS,
     REQUEUE_REASON,
     REQUEUES,
     Completion,
     DeadDelivery,
     Delivery,
     Outgoing,
+    Unroutable,
     current_delivery,
     whole_number,
 )
@@ -36,12 +39,6 @@ from broker.encoding import Undecodable, decode_message, encode_message
 from broker.middleware.stale import StaleDeliveries
 from contracts.failure import DeadLetter
 from pipeline.errors import PermanentError, TransientError
-
-#: How long a message waits before its n-th requeue; the last pause repeats.
-REQUEUE_PAUSES_MS = (1_000, 5_000, 5_000, 5_000, 30_000)
-
-#: With the pauses above: about fifty minutes of one and the same unplanned error.
-REQUEUES_MAX = 100
 
 #: A message this close to its due time is not sent round again.
 DUE_SLACK_MS = 500
@@ -293,8 +290,8 @@ class Transport(dramatiq.Broker):
             self._acknowledge(delivery)
         elif isinstance(error, PermanentError):
             self._dead_letter(delivery, f"{error.code.name}: {error}")
-        elif delivery.requeues >= REQUEUES_MAX and not isinstance(error, TransientError):
-            self._dead_letter(delivery, f"put back {delivery.requeues} times, last for {error!r}")
+        elif delivery.faults >= FAULTS_MAX and not isinstance(error, TransientError):
+            self._dead_letter(delivery, f"failed {delivery.faults} times, last for {error!r}")
         else:
             self._spawn(self._requeue(delivery, error))
             return
@@ -316,21 +313,33 @@ class Transport(dramatiq.Broker):
         self.counts.requeued += 1
         bound = logger.bind(event="requeued", message_id=delivery.message_id, queue=delivery.queue_name)
         bound.opt(exception=error).warning("put back for {} ms: {!r}", pause_ms, error)
-        headers = delivery.origin.headers | {REQUEUES: delivery.requeues + 1, REQUEUE_REASON: repr(error)[:500]}
+        headers = delivery.origin.headers | {
+            REQUEUES: delivery.requeues + 1,
+            REQUEUE_REASON: repr(error)[:500],
+            FAULTS: delivery.faults + (0 if isinstance(error, TransientError) else 1),
+        }
         await self._put_back(delivery, msgspec.structs.replace(delivery.origin, headers=headers, delay_ms=pause_ms))
 
     async def _put_back(self, delivery: Delivery, outgoing: Outgoing) -> None:
-        """Acknowledge the delivery only once its copy is safe on a retry tier; else return it to its queue."""
-        try:
-            await self.put([outgoing])
-        except TransientError as failed:
-            bound = logger.bind(event="returned", message_id=delivery.message_id, queue=delivery.queue_name)
-            bound.warning("goes back to its queue: {}", failed)
-            # A moment's pause, or a queue that nobody can put anything into would spin.
-            await asyncio.sleep(1)
-            settle = self._return
-        else:
-            settle = self._acknowledge
+        """Acknowledge the delivery only once its copy is safe on a retry tier.
+
+        Where that is missing altogether the message returns to its queue.
+        """
+        settle = self._acknowledge
+        for pause_s in pauses_s(HOLD_MS_FIRST, HOLD_MS_MAX):
+            try:
+                await self.put([outgoing])
+                break
+            except TransientError as failed:
+                bound = logger.bind(event="not_put_back", message_id=delivery.message_id, queue=delivery.queue_name)
+                bound.warning("can't be put back: {}", failed)
+                # The pause also keeps a queue that nobody can put anything into from spinning.
+                await asyncio.sleep(pause_s)
+                if isinstance(failed, Unroutable):
+                    settle = self._return
+                    break
+                if delivery.stale:
+                    break
         if delivery.stale:
             self.counts.stale += 1
         else:

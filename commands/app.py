@@ -21,16 +21,31 @@ class TidyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What each command does, in full: Click would cut the sentence."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.does(name)) for name in self.list_commands(ctx)])
+
+    def does(self, name: str) -> str:
+        """The first sentence of a command's help, up to the colon that introduces the details."""
+        return self.commands[name].get_short_help_str(limit=1000).partition(":")[0].partition(";")[0]
+
 
 class LazyGroup(TidyGroup):
     """The root group: imports a command's module when that command is asked for, and turns every error into one line.
 
+    Args:
+      commands_at: by a command's name, where it lives (`module:attribute`) and what it does.
+
     Commands return their exit status; None is 0.
     """
 
-    def __init__(self, *args: Any, commands_at: dict[str, str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, commands_at: dict[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.commands_at = commands_at
+
+    def does(self, name: str) -> str:
+        return self.commands_at[name][1]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands_at)
@@ -38,7 +53,7 @@ class LazyGroup(TidyGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.commands_at:
             return None
-        module, _, attribute = self.commands_at[cmd_name].partition(":")
+        module, _, attribute = self.commands_at[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
 

@@ -4,12 +4,15 @@ from typing import Any
 
 import click
 
-from commands.output import json_option, money, print_json, print_table, say
+from commands.output import json_option, money, out, print_json, print_table, say
 from commands.session import with_engine
 from contracts.money import NO_CURRENCY
 from ops.reconciliation import Comparison, TieOut, tie_out
 from pipeline.states import STATES
 from store.balance import BalanceSheet
+
+#: How wide the names of the lines are, and a sheet with a count and an amount.
+LABEL_COLUMNS, SHEET_COLUMNS = 14, 27
 
 
 @click.command()
@@ -51,7 +54,7 @@ def print_balance(found: TieOut, *, with_targets: bool = True) -> None:
         say("Nothing has been read yet: tieout ingest FILE --map MAPPING.toml")
         return
     valued = {sheet.document_type for sheet in found.sheets if sheet.currency != NO_CURRENCY}
-    for sheets in _side_by_side(found.sheets):
+    for sheets in _side_by_side(found.sheets, _sheets_abreast()):
         names = [_name(sheet, valued) for sheet in sheets]
         print_table(("", *names), _lines(sheets), right=names)
         say()
@@ -80,6 +83,7 @@ def print_comparisons(comparisons: list[Comparison]) -> None:
             for one in comparisons
         ],
         right=("ours", "theirs", "our amount", "their amount"),
+        below=(("our amount", "their amount"),),
         empty="no target holds anything yet",
     )
 
@@ -132,7 +136,12 @@ def _cell(sheet: BalanceSheet, line: str) -> str:
     return f"{count:,}" + (f"  {worth:>18}" if worth else "")
 
 
-def _side_by_side(sheets: list[BalanceSheet], columns: int = 4) -> list[list[BalanceSheet]]:
+def _sheets_abreast() -> int:
+    """Up to four sheets stand side by side; on a narrow terminal fewer, so that no amount is broken."""
+    return max(1, min(4, (out().width - LABEL_COLUMNS) // SHEET_COLUMNS))
+
+
+def _side_by_side(sheets: list[BalanceSheet], columns: int) -> list[list[BalanceSheet]]:
     """Sheets with money apart from those without, so many to a table."""
     with_money = [sheet for sheet in sheets if sheet.currency != NO_CURRENCY]
     without = [sheet for sheet in sheets if sheet.currency == NO_CURRENCY]

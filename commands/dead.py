@@ -1,6 +1,6 @@
 """`tieout dead`: what needs a person, why, what it is worth, and what to do about it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -11,9 +11,11 @@ from commands.dead_changes import discard, edit, export, requeue
 from commands.filters import STATUSES, filter_of, filter_options
 from commands.output import age, json_option, money, print_json, print_table, say
 from commands.session import with_engine
+from ops.causes import Cause
+from ops.causes import causes as find_causes
 from pipeline.codes import CATALOGUE
 from store.dead_letter_filter import Letter
-from store.dead_letters import Group, LetterDetail
+from store.dead_letters import LetterDetail
 
 
 @click.group(cls=TidyGroup)
@@ -33,15 +35,17 @@ def dead() -> None:
 def groups(as_json: bool, **chosen: Any) -> None:
     """Group the open dead letters by cause: how many, what they are worth, since when, whose.
 
+    What is worth most comes first. A cause can be pasted after --cause of every verb of `tieout dead`.
+
     \b
     Example:
       tieout dead groups --owner finance
     """
-    found = with_engine(lambda engine: engine.dead_letters.groups(filter_of(chosen)))
+    found = with_engine(lambda engine: find_causes(engine, filter_of(chosen)))
     if as_json:
-        print_json([group_document(group) for group in found])
+        print_json(cause_documents(found))
         return
-    print_groups(found)
+    print_causes(found)
 
 
 @dead.command("list")
@@ -67,7 +71,7 @@ def list_(as_json: bool, status: str, **chosen: Any) -> None:
                 letter.id,
                 letter.status,
                 letter.document_type,
-                f"{letter.source}/{letter.subject}/{letter.revision}",
+                _key(letter),
                 letter.stage,
                 letter.code,
                 letter.owner,
@@ -78,6 +82,7 @@ def list_(as_json: bool, status: str, **chosen: Any) -> None:
             for letter in letters
         ],
         right=("amount", "age"),
+        below=("what happened", "type", "stage", "status", "owner"),
         empty="no dead letters of this kind",
     )
 
@@ -114,6 +119,7 @@ def codes(as_json: bool) -> None:
     print_table(
         ("code", "category", "owner", "what it means", "what to do"),
         [(code.name, code.category, code.owner, code.summary, code.guidance) for code in CATALOGUE.values()],
+        below=("what to do",),
     )
 
 
@@ -121,37 +127,68 @@ for command in (requeue, edit, discard, export):
     dead.add_command(command)
 
 
-def print_groups(groups: Sequence[Group], title: str | None = None) -> None:
-    """Causes with their count, worth and age; the guidance of each code once, below."""
+def print_causes(causes: Sequence[Cause], title: str | None = None, *, columns_max: int | None = None) -> None:
+    """Causes with their count, worth and age, each with an example where it needs one; the guidance of each code once,
+    below."""
     print_table(
-        ("count", "amount", "code", "owner", "stage", "type", "oldest", "cause"),
+        ("count", "amount", "owner", "stage", "type", "oldest", "cause"),
         [
             (
-                group.count,
-                money(group.amount.amount, group.amount.currency),
-                group.code,
-                group.owner,
-                group.stage,
-                group.document_type,
-                age(group.oldest),
-                group.cause.removeprefix(f"{group.code}: "),
+                cause.count,
+                "\n".join(money(group.amount.amount, group.amount.currency) for group in cause.groups),
+                cause.first.owner,
+                cause.first.stage,
+                cause.first.document_type,
+                age(min(group.oldest for group in cause.groups)),
+                _what_happened(cause),
             )
-            for group in groups
+            for cause in causes
         ],
         title=title,
         right=("count", "amount", "oldest"),
+        below=("cause",),
+        columns_max=columns_max,
         empty="no dead letters: nothing needs a person",
     )
-    if groups:
+    examples = [(cause, cause.example) for cause in causes if cause.example is not None]
+    if examples:
         say()
-    for name in dict.fromkeys(group.code for group in groups):
-        say(f"{name}: {CATALOGUE[name].guidance}" if name in CATALOGUE else name)
+        say("For example:")
+    for cause, letter in examples:
+        story = letter.message if cause.count > 1 else letter.code
+        say(f"{letter.id} {_key(letter)}: {story}", columns_max=columns_max)
+    if causes:
+        say()
+    for name in dict.fromkeys(cause.first.code for cause in causes):
+        say(f"{name}: {CATALOGUE[name].guidance}" if name in CATALOGUE else name, columns_max=columns_max)
 
 
-def group_document(group: Group) -> dict[str, Any]:
-    """A group as JSON, with its guidance."""
-    guidance = CATALOGUE[group.code].guidance if group.code in CATALOGUE else None
-    return {**msgspec.structs.asdict(group), "guidance": guidance}
+def cause_documents(causes: Sequence[Cause]) -> list[dict[str, Any]]:
+    """Causes as JSON, one object per cause and currency, with the guidance and the example."""
+    return [
+        {
+            **msgspec.structs.asdict(group),
+            "guidance": CATALOGUE[group.code].guidance if group.code in CATALOGUE else None,
+            "example": _example(cause.example),
+        }
+        for cause in causes
+        for group in cause.groups
+    ]
+
+
+def _what_happened(cause: Cause) -> str:
+    """The cause, or of a single letter what really happened to it."""
+    if cause.count == 1 and cause.example is not None:
+        return f"{cause.first.code}: {cause.example.message}"
+    return cause.first.cause
+
+
+def _example(letter: Letter | None) -> dict[str, Any] | None:
+    return None if letter is None else {"id": letter.id, "subject": letter.subject, "message": letter.message}
+
+
+def _key(letter: Letter) -> str:
+    return f"{letter.source}/{letter.subject}/{letter.revision}"
 
 
 def _detail_document(detail: LetterDetail) -> dict[str, Any]:
@@ -190,5 +227,33 @@ def _print_detail(detail: LetterDetail) -> None:
         say(msgspec.json.format(bytes(detail.decoded.body), indent=2).decode())
     elif detail.letter is not None:
         say(detail.letter[:4000].decode("utf-8", "replace"))
-    for entry in detail.history:
+    changes = _edits(detail)
+    for number, entry in enumerate(detail.history):
         say(f"{entry.at:%Y-%m-%d %H:%M:%S} {entry.action} by {entry.actor}: {entry.reason or ''}")
+        for change in changes.get(number, ()):
+            say(f"  {change}")
+
+
+def _edits(detail: LetterDetail) -> dict[int, list[str]]:
+    """What each edit of this letter changed, by its place in the history; nothing where retention took the original."""
+    if detail.decoded is None:
+        return {}
+    after = msgspec.json.decode(detail.decoded.body)
+    changes = {}
+    for number, entry in reversed(list(enumerate(detail.history))):
+        original = (entry.detail or {}).get("original")
+        if entry.action != "edit" or entry.dead_letter_id != detail.summary.id or original is None:
+            continue
+        before = msgspec.json.decode(original)
+        changes[number] = list(_differences(before, after))
+        after = before
+    return changes
+
+
+def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """`document.hours: "9.5" is now "0.5"`; a field that is not there is as good as an empty one."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in dict.fromkeys((*before, *after)):
+            yield from _differences(before.get(name), after.get(name), f"{path}.{name}" if path else name)
+    elif before != after:
+        yield f"{path}: {msgspec.json.encode(before).decode()} is now {msgspec.json.encode(after).decode()}"

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import click
 import msgspec
 
 from commands.dead_report import forecast_document, print_forecast, print_plan, worth_of
-from commands.errors import Unusable
+from commands.errors import DID_NOT_HOLD, HELD, Unusable
 from commands.filters import filter_of, filter_options, require_a_choice
 from commands.output import counted, interactive, json_option, print_json, remark, say
-from commands.session import actor_option, with_engine
+from commands.session import actor_option, current_settings, with_engine
 from ops.bootstrap import Engine
 from ops.corrections import correct
 from ops.forecast import forecast
@@ -33,6 +34,8 @@ def requeue(
 ) -> int:
     """Send dead letters back to the stage where they failed, with who and why.
 
+    Exit status 1 when one that --id names is not open; the others are sent back.
+
     \b
     Example:
       tieout dead requeue --code MAPPING_MISSING --dry-run
@@ -46,19 +49,23 @@ def requeue(
             print_json(forecast_document(forecasts))
         else:
             print_forecast(forecasts)
-        return 0
+        return _left_alone(chosen, [one.letter_id for one in forecasts])
     reason = _reason(reason)
     ids = _confirmed("requeue", which, yes, as_json)
+    status = _left_alone(chosen, ids)
     if not ids:
-        return _nothing(as_json, {"requeued": 0, "skipped": 0, "at_rest": {}})
+        _nothing(as_json, {"requeued": 0, "skipped": 0, "at_rest": {}})
+        return status
     done = with_engine(lambda engine: send_back(engine, ids, actor, reason), work=True)
     if as_json:
         print_json(done)
-        return 0
+        return status
     say(f"{done.requeued:,} requeued" + (f", {done.skipped:,} skipped: no longer open" if done.skipped else "") + ".")
     if done.at_rest:
         say("Now " + ", ".join(f"{count:,} {state}" for state, count in done.at_rest.items()) + ".")
-    return 0
+    elif not current_settings().embedded:
+        say("The workers are at it: tieout status")
+    return status
 
 
 @click.command()
@@ -106,19 +113,28 @@ def discard(as_json: bool, everything: bool, reason: str | None, yes: bool, acto
     require_a_choice(chosen, everything, "discard")
     reason = _reason(reason)
     ids = _confirmed("discard", filter_of(chosen), yes, as_json)
+    status = _left_alone(chosen, ids)
     if not ids:
-        return _nothing(as_json, {"discarded": 0, "skipped": 0})
+        _nothing(as_json, {"discarded": 0, "skipped": 0})
+        return status
     done = with_engine(lambda engine: engine.dead_letters.discard(ids, actor, reason))
     if as_json:
         print_json({"discarded": done.count, "skipped": done.skipped})
-        return 0
+        return status
     say(f"{done.count:,} discarded" + (f", {done.skipped:,} skipped: no longer open" if done.skipped else "") + ".")
-    return 0
+    return status
 
 
 @click.command()
 @filter_options
-@click.option("--format", "kind", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    show_default=True,
+    help="One JSON object per line, or a table.",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of standard output.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 def export(kind: str, out: Path | None, as_json: bool, **chosen: Any) -> None:
@@ -129,7 +145,7 @@ def export(kind: str, out: Path | None, as_json: bool, **chosen: Any) -> None:
       tieout dead export --owner pmo --format csv --out pmo.csv
     """
     rows = with_engine(lambda engine: _exported(engine, filter_of(chosen)))
-    if as_json:
+    if as_json and out is None:
         print_json(rows)
         return
     stream = out.open("w", encoding="utf-8", newline="") if out else sys.stdout
@@ -141,7 +157,10 @@ def export(kind: str, out: Path | None, as_json: bool, **chosen: Any) -> None:
     finally:
         if out:
             stream.close()
-    remark(counted(len(rows), "dead letter") + (f" in {out}" if out else ""))
+    if as_json:
+        print_json({"file": str(out), "format": kind, "letters": len(rows)})
+    else:
+        remark(counted(len(rows), "dead letter") + (f" in {out}" if out else ""))
 
 
 def _write_csv(stream: Any, rows: list[dict[str, Any]]) -> None:
@@ -194,12 +213,19 @@ def _confirmed(verb: str, which: DeadLetterFilter, yes: bool, as_json: bool) -> 
     return [letter.id for letter in letters]
 
 
-def _nothing(as_json: bool, document: dict[str, Any]) -> int:
+def _left_alone(chosen: dict[str, Any], ids: Sequence[str]) -> int:
+    """Exit status 1, and a remark, where a letter that was named by its id is not open."""
+    missing = [letter_id for letter_id in chosen["ids"] if letter_id not in set(ids)]
+    for letter_id in missing:
+        remark(f"tieout: {letter_id} is no open dead letter that matches: tieout dead show {letter_id}")
+    return DID_NOT_HOLD if missing else HELD
+
+
+def _nothing(as_json: bool, document: dict[str, Any]) -> None:
     if as_json:
         print_json(document)
     else:
         say("No open dead letter matches: nothing to do.")
-    return 0
 
 
 def _pairs(changes: tuple[str, ...]) -> dict[str, str]:

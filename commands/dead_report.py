@@ -9,6 +9,7 @@ from commands.output import counted, err, money, print_table, remark, say
 from contracts.money import NO_CURRENCY, Money
 from ops.forecast import ASKS_TARGET, WOULD_END, WOULD_FAIL, WOULD_PARK, WOULD_PASS, Forecast
 from store.dead_letter_filter import Letter
+from store.letter_rows import cause
 
 WORDS = {
     WOULD_PASS: "would pass",
@@ -44,8 +45,8 @@ def print_plan(verb: str, letters: Sequence[Letter]) -> None:
     groups: dict[str, list[Letter]] = defaultdict(list)
     for letter in letters:
         groups[letter.cause].append(letter)
-    for cause, members in groups.items():
-        remark(f"  {len(members):>7,}  {cause}  {in_words(letter.amount for letter in members)}")
+    for why, members in groups.items():
+        remark(f"  {len(members):>7,}  {why}  {in_words(letter.amount for letter in members)}")
     err().print()
 
 
@@ -59,11 +60,11 @@ def forecast_document(forecasts: Sequence[Forecast]) -> dict[str, Any]:
                 "verdict": verdict,
                 "stage": stage,
                 "code": code,
-                "message": message,
+                "message": members[0].message,
                 "count": len(members),
                 "amounts": amounts_of(one.amount for one in members),
             }
-            for (verdict, stage, code, message), members in _by_cause(forecasts).items()
+            for (verdict, stage, code, _), members in _by_cause(forecasts).items()
         ],
     }
 
@@ -84,10 +85,11 @@ def print_forecast(forecasts: Sequence[Forecast]) -> None:
         print_table(
             ("count", "amount", "verdict", "stage", "code", "why"),
             [
-                (len(members), in_words(one.amount for one in members), WORDS[verdict], stage, code, message)
-                for (verdict, stage, code, message), members in causes.items()
+                (len(members), in_words(one.amount for one in members), WORDS[verdict], stage, code, why)
+                for (verdict, stage, code, why), members in causes.items()
             ],
             right=("count", "amount"),
+            below=("why",),
         )
     say()
     say("Nothing was changed: this was a dry run.")
@@ -97,9 +99,18 @@ Cause = tuple[str, str, str | None, str | None]
 
 
 def _by_cause(forecasts: Sequence[Forecast]) -> dict[Cause, list[Forecast]]:
-    """Those that would not pass, by verdict, stage, code and message; the largest group first."""
+    """Those that would not pass, by verdict, stage, code and why; the largest group first.
+
+    Messages that differ only in numbers and days are one cause; what stands alone keeps its own words.
+    """
     groups: dict[Cause, list[Forecast]] = defaultdict(list)
     for one in forecasts:
         if one.verdict not in (WOULD_PASS, ASKS_TARGET):
-            groups[one.verdict, one.stage, one.code, one.message].append(one)
-    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+            why = (
+                cause(one.code, one.message).removeprefix(f"{one.code}: ") if one.code and one.message else one.message
+            )
+            groups[one.verdict, one.stage, one.code, why].append(one)
+    named: dict[Cause, list[Forecast]] = {}
+    for (verdict, stage, code, why), members in groups.items():
+        named[verdict, stage, code, members[0].message if len(members) == 1 else why] = members
+    return dict(sorted(named.items(), key=lambda group: -len(group[1])))

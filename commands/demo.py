@@ -5,16 +5,18 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import click
 
 from commands.balance import print_balance, sheets_document
-from commands.dead import print_groups
+from commands.dead import print_causes
 from commands.dead_report import in_words
 from commands.ingest_report import Bars, in_order
 from commands.output import counted, json_option, print_json, say
 from commands.session import current_settings
 from contracts.money import NO_CURRENCY
+from ops.causes import Cause
 from ops.demo.exports import Export
 from ops.demo.story import Bars as AnyBars
 from ops.demo.story import demo_settings, tell
@@ -24,7 +26,6 @@ from ops.ingest.run import Progress
 from ops.reconciliation import TieOut
 from ops.requeueing import RequeueResult
 from pipeline.settings import Settings
-from store.dead_letters import Group
 from store.record_states import Flagged
 from store.waiting import Waiting
 
@@ -36,6 +37,8 @@ LOOK_AROUND = (
     ("tieout trace T-00042", "the life of one time entry"),
     ("tieout target show ledger", "what the target holds"),
 )
+#: The story is read beside the code, or in the log of a build.
+COLUMNS_MAX = 120
 
 
 @click.command()
@@ -66,10 +69,13 @@ class _Voice:
         say()
         say(title, "bold underline")
         for line in lines:
-            say(line)
+            say(_from_here(line))
 
     def command(self, line: str) -> None:
-        say(f"$ {line}", "cyan")
+        shown = f"$ {_from_here(line)}"
+        if len(shown) > COLUMNS_MAX:
+            shown = shown.replace(" --", " \\\n    --")
+        say(shown, "cyan")
 
     def bars(self) -> AbstractContextManager[AnyBars]:
         return Bars()
@@ -104,8 +110,8 @@ class _Voice:
     def balance(self, found: TieOut, *, closing: bool) -> None:
         print_balance(found, with_targets=closing)
 
-    def groups(self, groups: Sequence[Group]) -> None:
-        print_groups(groups)
+    def causes(self, causes: Sequence[Cause]) -> None:
+        print_causes(causes, columns_max=COLUMNS_MAX)
 
     def foreseen(self, forecasts: list[Forecast]) -> None:
         passing = sum(one.verdict in (WOULD_PASS, ASKS_TARGET) for one in forecasts)
@@ -137,7 +143,7 @@ class _Silence(_Voice):
     def waiting(self, waiting: list[Waiting]) -> None: ...
     def flagged(self, flagged: list[Flagged]) -> None: ...
     def balance(self, found: TieOut, *, closing: bool) -> None: ...
-    def groups(self, groups: Sequence[Group]) -> None: ...
+    def causes(self, causes: Sequence[Cause]) -> None: ...
     def foreseen(self, forecasts: list[Forecast]) -> None: ...
     def requeued(self, result: RequeueResult) -> None: ...
 
@@ -149,6 +155,12 @@ def _say_where_to_look(settings: Settings, seconds: float) -> None:
     unset = [name for name in ("AMQP_URL", "CLOUDAMQP_URL") if os.environ.get(name)]
     if unset:
         say(f"  unset {' '.join(unset)}")
-    say(f"  export DATABASE_URL=sqlite:///{folder / 'tieout.db'} TIEOUT_RULES={settings.rules_file}")
+    say(f"  export DATABASE_URL=sqlite:///{folder / 'tieout.db'}")
+    say(f"  export TIEOUT_RULES={settings.rules_file}")
     for command, what in LOOK_AROUND:
         say(f"  {command:<32}# {what}")
+
+
+def _from_here(text: str) -> str:
+    """Paths below the working directory as they are typed there."""
+    return text.replace(f"{Path.cwd()}{os.sep}", "")

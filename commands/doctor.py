@@ -48,11 +48,11 @@ def _print(findings: list[Finding]) -> None:
     checks = [finding for finding in findings if not finding.source]
     print_table(
         ("setting", "value", "from", ""),
-        [(one.subject, one.found, one.source, _level(one)) for one in settings],
+        [(one.subject, one.found, _source(one), _level(one)) for one in settings],
         empty="no setting could be read",
     )
     say()
-    print_table(("check", "", "found"), [(one.subject, _level(one), one.found) for one in checks])
+    print_table(("check", "", "found"), [(one.subject, _level(one), one.found) for one in checks], below=("found",))
     to_mend = [one for one in findings if one.level != OK and one.remedy]
     for finding in to_mend:
         say()
@@ -61,6 +61,11 @@ def _print(findings: list[Finding]) -> None:
     count = sum(one.level == PROBLEM for one in findings)
     say()
     say("Nothing is wrong." if not count else f"{count} problem{'' if count == 1 else 's'} to mend.")
+
+
+def _source(finding: Finding) -> str | None:
+    """Where it comes from; the variable's name only where it is another than the setting's."""
+    return finding.source.replace(f" ({finding.subject})", "") if finding.source else None
 
 
 def _level(finding: Finding) -> Text:

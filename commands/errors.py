@@ -70,6 +70,8 @@ def _server(error: BaseException) -> str | None:
     package = type(error).__module__.partition(".")[0]
     if package in ("pika", "redis") or isinstance(error, ConnectionError | TimeoutError):
         return f"can't reach a server: {text}; `tieout doctor` checks them"
+    if package == "alembic":
+        return f"the database's schema is none of this release's, maybe a newer one's: {text}; deploy that release"
     if package == "sqlalchemy" and type(error).__name__ in ("ArgumentError", "NoSuchModuleError"):
         return f"DATABASE_URL can't be used: {text}"
     return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.progress import TaskID
 
-from commands.output import money, print_table, progress, say
+from commands.output import counted, money, print_table, progress, say
 from ops.embedded import Ingested
 from ops.ingest.run import Progress
 from ops.ingest.sheet import Summary
@@ -62,7 +62,7 @@ def print_summary(summary: Summary, rejects: Path | None) -> None:
     sheet = summary.sheet
     verb = "Would be accepted" if summary.dry_run else "Accepted"
     rate = f", {sheet.rows / summary.seconds:,.0f} rows/s" if summary.seconds else ""
-    say(f"{sheet.rows:,} rows in {summary.seconds:.1f} s{rate}; {sheet.filtered:,} left out by [where].")
+    say(f"{counted(sheet.rows, 'row')} in {summary.seconds:.1f} s{rate}; {sheet.filtered:,} left out by [where].")
     amounts = sheet.amounts
     print_table(
         ("", "records", *amounts),
@@ -80,7 +80,7 @@ def print_summary(summary: Summary, rejects: Path | None) -> None:
         say(f"{verb}: nothing new. All {sheet.seen_before:,} records were here already.")
     if sheet.rejected:
         where = f"in {rejects}" if rejects else "name a file with --rejects to see them"
-        say(f"{sheet.rejected:,} rows were refused: {where}.")
+        say(f"{counted(sheet.rejected, 'row was', 'rows were')} refused: {where}.")
     for error in summary.errors:
         say(error, "red")
     if summary.owed:

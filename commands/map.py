@@ -9,7 +9,7 @@ import click
 from commands.app import TidyGroup
 from commands.errors import NotThere, Unusable
 from commands.map_check import check
-from commands.output import json_option, print_json, print_table, say
+from commands.output import counted, json_option, print_json, print_table, say
 from commands.session import actor_option, with_engine
 from ops.bootstrap import Engine
 from ops.cross_reference import read_mappings, waiting_for_mapping
@@ -62,7 +62,7 @@ def set_(
         return
     say(f"{kind} {key!r} is now {value!r}{_span(first, last)}.")
     if waiting:
-        say(f"{waiting:,} dead letters waited for it: tieout dead requeue --code MAPPING_MISSING")
+        say(f"{counted(waiting, 'dead letter')} waited for it: tieout dead requeue --code MAPPING_MISSING")
 
 
 @map_.command()
@@ -123,7 +123,7 @@ def import_(file: Path, actor: str, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(file), "set": len(rows)})
         return
-    say(f"{len(rows):,} mappings set.")
+    say(f"{counted(len(rows), 'mapping')} set.")
 
 
 async def _set(

@@ -5,9 +5,10 @@ from datetime import datetime
 import click
 
 from commands.app import TidyGroup
-from commands.output import json_option, print_json, print_table, say
+from commands.output import counted, json_option, print_json, print_table, say
 from commands.session import actor_option, with_engine
-from ops.periods import set_period
+from ops.bootstrap import Engine
+from ops.periods import set_period, waiting_for_period
 from store.reference import PeriodRow
 
 
@@ -67,22 +68,29 @@ def close(legal_entity: str, name: str, reason: str | None, actor: str, as_json:
 @actor_option
 @json_option
 def open_(legal_entity: str, name: str, reason: str | None, actor: str, as_json: bool) -> None:
-    """Open a closed month again; then requeue what waits for it.
+    """Open a closed month again, for a legal entity or for all of them (*); then requeue what waits for it.
 
     \b
     Example:
       tieout period open DE01 2026-03 --reason "late timesheets, agreed with finance"
-      tieout dead requeue --code PERIOD_CLOSED --entity DE01
+      tieout dead requeue --code PERIOD_CLOSED --dry-run
     """
     _set(legal_entity, name, False, actor, reason, as_json)
 
 
 def _set(legal_entity: str, name: str, closed: bool, actor: str, reason: str | None, as_json: bool) -> None:
-    with_engine(lambda engine: set_period(engine, legal_entity, name, closed=closed, actor=actor, reason=reason))
+    async def decide(engine: Engine) -> dict[str, int]:
+        await set_period(engine, legal_entity, name, closed=closed, actor=actor, reason=reason)
+        return {} if closed else await waiting_for_period(engine, legal_entity, name)
+
+    waiting = with_engine(decide)
     if as_json:
-        print_json({"legal_entity": legal_entity, "period": name, "closed": closed})
+        document = {"legal_entity": legal_entity, "period": name, "closed": closed}
+        print_json(document if closed else document | {"dead_letters": sum(waiting.values())})
         return
     say(f"{name} is {_state(closed)} for {'all legal entities' if legal_entity == '*' else legal_entity}.")
+    for cause, count in waiting.items():
+        say(f'{counted(count, "dead letter")} waited for it: tieout dead requeue --cause "{cause}"')
 
 
 def _change(one: PeriodRow) -> tuple[str, datetime]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import click
 
 from commands.filters import DURATION
-from commands.output import json_option, print_json, say
+from commands.output import counted, json_option, print_json, say
 from commands.session import current_settings, with_engine
 from ops.bootstrap import Engine
 
@@ -43,4 +43,4 @@ def recover(older_than: timedelta | None, dry_run: bool, as_json: bool) -> None:
         print_json({"dry_run": dry_run, "owed": owed, "stranded": driven})
         return
     would = "would be " if dry_run else ""
-    say(f"{owed:,} owed messages {would}published, {driven:,} stranded records {would}driven again.")
+    say(f"{counted(owed, 'owed message')} {would}published, {counted(driven, 'stranded record')} {would}driven again.")

@@ -5,7 +5,7 @@ from datetime import timedelta
 import click
 
 from commands.filters import DURATION
-from commands.output import json_option, print_json, say
+from commands.output import counted, duration, json_option, print_json, say
 from commands.session import actor_option, current_settings, with_engine
 from store.retention import retain
 
@@ -28,13 +28,14 @@ def retention(older_than: timedelta | None, dry_run: bool, actor: str, as_json: 
     Example:
       tieout retention --older-than 400d --dry-run
     """
-    age = older_than or timedelta(days=current_settings().payload_retention_days)
-    done = with_engine(lambda engine: retain(engine.db, age, dry_run, actor=actor))
+    limit = timedelta(days=current_settings().payload_retention_days) if older_than is None else older_than
+    done = with_engine(lambda engine: retain(engine.db, limit, dry_run, actor=actor))
     if as_json:
         print_json(done)
         return
     verb = "would be removed" if dry_run else "removed"
     say(
-        f"{done.payloads:,} payloads, {done.letters:,} dead letter bodies, {done.rejects:,} raw rows and "
-        f"{done.originals:,} originals of edits {verb}, finished more than {age.days} days ago."
+        f"{counted(done.payloads, 'payload')}, {counted(done.letters, 'dead letter body', 'dead letter bodies')}, "
+        f"{counted(done.rejects, 'raw row')} and {counted(done.originals, 'edit original')} "
+        f"{verb}, finished more than {duration(limit)} ago."
     )

@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 
 from ops.bootstrap import Engine, open_engine
-from pipeline.settings import Settings, read_settings
+from pipeline.settings import InvalidSetting, Settings, read_settings
 
 Result = TypeVar("Result")
 
@@ -20,7 +20,15 @@ def current_settings() -> Settings:
     Raises:
       InvalidSetting: a variable has a value of the wrong kind.
     """
-    return read_settings(os.environ)
+    settings = read_settings(os.environ)
+    if settings.amqp_url is not None:
+        from broker.connection import nodes_of  # slow to load, and of no use where everything is embedded
+
+        try:
+            nodes_of(settings.amqp_url)
+        except (ValueError, IndexError) as error:
+            raise InvalidSetting(f"AMQP_URL: {error}") from None
+    return settings
 
 
 def with_engine(task: Callable[[Engine], Awaitable[Result]], *, work: bool = False) -> Result:

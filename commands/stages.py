@@ -40,6 +40,7 @@ def stages(as_json: bool) -> None:
             )
             for document in documents
         ],
+        below=(("queues", "what it does"),),
     )
 
 

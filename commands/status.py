@@ -2,7 +2,7 @@
 
 import click
 
-from commands.dead import group_document, print_groups
+from commands.dead import cause_documents, print_causes
 from commands.ingest_report import in_order
 from commands.output import age, json_option, print_json, print_table, say
 from commands.session import with_engine
@@ -33,7 +33,7 @@ def status(as_json: bool) -> int:
                 "unsettled": found.unsettled,
                 "waiting": found.waiting,
                 "flagged": found.flagged,
-                "dead": [group_document(group) for group in found.dead],
+                "dead": cause_documents(found.dead),
                 "owed": found.owed,
                 "stranded": found.stranded,
             }
@@ -85,7 +85,7 @@ def _print(found: Status) -> None:
             right=("records", "amount"),
         )
     say()
-    print_groups(found.dead[:groups_shown_max], title="Needs a person")
+    print_causes(found.dead[:groups_shown_max], title="Needs a person")
     if len(found.dead) > groups_shown_max:
         say(f"... and {len(found.dead) - groups_shown_max} more causes: tieout dead groups")
     for line in _remarks(found):

@@ -50,6 +50,7 @@ def list_(as_json: bool) -> None:
             for row in rows
         ],
         right=("documents per call",),
+        below=("routed to it",),
     )
 
 

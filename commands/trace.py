@@ -8,8 +8,12 @@ import msgspec
 from commands.errors import NotThere
 from commands.output import json_option, print_json, print_table, say
 from commands.session import with_engine
+from store.audit import AuditEntry
 from store.trace import Candidate, Trace
 from store.trace import trace as find_trace
+
+#: What a person does to a dead letter: its name in the audit, and the outcome of the step that goes with it.
+DEEDS = {"edit": "edited", "requeue": "requeued", "discard": "discarded"}
 
 
 @click.command()
@@ -46,6 +50,7 @@ def _several(wanted: str, candidates: list[Candidate], as_json: bool) -> int:
         [(one.id, one.document_type, _key(one), one.revision, one.state, one.amount) for one in candidates],
         title=f"{wanted!r} may be any of these; trace one by its id",
         right=("amount",),
+        below=("type", "revision"),
     )
     return 1
 
@@ -65,7 +70,7 @@ def _tell(found: Trace, with_payload: bool) -> None:
     if record.flags:
         say(f"remarks: {record.flags}")
     say()
-    print_table(("when (UTC)", "stage", "what", "target", "detail"), _timeline(found))
+    print_table(("when (UTC)", "stage", "what", "target", "detail"), _timeline(found), below=("detail",))
     for delivery in found.deliveries:
         say()
         say(f"{delivery.target}: {delivery.state}, {delivery.amount}, as {delivery.target_id or 'nothing yet'}")
@@ -89,18 +94,17 @@ def _tell(found: Trace, with_payload: bool) -> None:
 
 
 def _timeline(found: Trace) -> list[tuple[Any, ...]]:
-    """Steps and what people did, in one order of time."""
-    lines: list[tuple[Any, ...]] = [
-        (
-            step.at,
-            f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3],
-            step.stage,
-            step.outcome + (f" (attempt {step.attempt})" if step.attempt > 1 else ""),
-            step.target,
-            " ".join(part for part in (step.code and f"{step.code}:", step.detail) if part),
-        )
-        for step in found.steps
-    ]
+    """Steps and what people did, in one order of time; what is both a step and in the audit is told once."""
+    deeds = _deeds(found)
+    lines: list[tuple[Any, ...]] = []
+    for step in found.steps:
+        deed = deeds.get(id(step))
+        attempt = f" (attempt {step.attempt})" if step.attempt > 1 else ""
+        what = f"{step.outcome} by {deed.actor}" if deed else step.outcome + attempt
+        detail = " ".join(part for part in (step.code and f"{step.code}:", step.detail) if part)
+        when = f"{step.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        lines.append((step.at, when, step.stage, what, step.target, deed.reason if deed else detail))
+    told = {id(deed) for deed in deeds.values()}
     lines += [
         (
             entry.at,
@@ -111,8 +115,20 @@ def _timeline(found: Trace) -> list[tuple[Any, ...]]:
             entry.reason,
         )
         for entry in found.audit
+        if id(entry) not in told
     ]
     return [line[1:] for line in sorted(lines, key=lambda line: line[0])]
+
+
+def _deeds(found: Trace) -> dict[int, AuditEntry]:
+    """The line of the audit that each step of a person's goes with, by the identity of the step: both are in order."""
+    pairs: dict[int, AuditEntry] = {}
+    for action, outcome in DEEDS.items():
+        done = [entry for entry in found.audit if entry.action == action]
+        steps = [step for step in found.steps if step.outcome == outcome]
+        if len(done) == len(steps):
+            pairs |= {id(step): entry for step, entry in zip(steps, done, strict=True)}
+    return pairs
 
 
 def _key(record: Any) -> str:

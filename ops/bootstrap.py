@@ -3,9 +3,10 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 from loguru import logger
 
@@ -21,7 +22,7 @@ from connectors.ledger import EmbeddedLedger, LedgerTranslator
 from connectors.masterdata import MasterDataTranslator
 from contracts.envelope import BULK, LANES, LIVE, Batch
 from ops.archiving import archive
-from ops.recovery import publish_owed, recover
+from ops.recovery import drive_what_was_left, publish_owed, publish_rows_max, recover
 from pipeline.errors import TransientError
 from pipeline.history import History
 from pipeline.ports import Connector, Publisher, Target, Translator
@@ -72,8 +73,10 @@ class Engine:
         self.broker = self._make_broker(worker)
         self.publisher: Publisher = BrokerPublisher(self.broker)
         self.runner = Runner(STAGES, self._services(), settings, asyncio.get_running_loop())
+        self.works = False
+        self.starting: asyncio.Task[None] | None = None
         self._publishing: set[asyncio.Task[None]] = set()
-        bind(self.broker, STAGES, lambda stage, body, _: self.runner.handle(stage, body))
+        bind(self.broker, STAGES, lambda stage, body, info: self.runner.handle(stage, body, info.setbacks))
 
     def _make_broker(self, worker: str) -> Transport:
         settings = self.settings
@@ -126,14 +129,28 @@ class Engine:
             logger.bind(event="outbox_left").warning(
                 "{} messages stay owed until the clock publishes them: {}", len(rows), error
             )
+        except Exception as error:
+            logger.bind(event="outbox_left").opt(exception=error).error("{} messages stay owed", len(rows))
 
     async def publish_outbox(self, rows: Sequence[OutboxRow]) -> None:
         """Publish what the outbox owes, and forget it once confirmed.
 
+        Embedded, a process that runs no stages has nobody to publish to: it stays owed for the one that does.
+
         Raises:
           TransientError: not everything was confirmed; it stays in the outbox and the clock publishes it.
         """
-        await publish_owed(self.publisher, self.outbox, rows)
+        if self.works or not self.settings.embedded:
+            await publish_owed(self.publisher, self.outbox, rows)
+
+    async def publish_when_room(self, rows: Sequence[OutboxRow]) -> None:
+        """The same for whoever brings in more: waits while too much is under way. Never called by a stage.
+
+        Raises: as `publish_outbox` does.
+        """
+        for start in range(0, len(rows), publish_rows_max):
+            await self.broker.has_room()
+            await self.publish_outbox(rows[start : start + publish_rows_max])
 
     async def settle_publishing(self) -> None:
         """Wait for the publishings that commits of this process have set off."""
@@ -154,6 +171,8 @@ class Engine:
     async def drain(self) -> None:
         """Embedded: wait until everything accepted is at rest (finished, parked, or waiting for a person)."""
         assert isinstance(self.broker, EmbeddedBroker), "only an embedded engine knows when its queues are empty"
+        if self.starting is not None:
+            await asyncio.wait([self.starting])
         while True:
             await self.broker.join()
             if not self._publishing:
@@ -210,17 +229,39 @@ async def _open_broker(engine: Engine, stack: AsyncExitStack) -> None:
 
 async def _start_work(engine: Engine, lanes: Sequence[str], stack: AsyncExitStack) -> None:
     settings = engine.settings
-    refreshing = asyncio.create_task(_keep_fresh(engine))
-    stack.callback(refreshing.cancel)
+    engine.works = True
+    _in_background(_keep_fresh(engine), stack)
     archiver = DeadLetterArchiver(engine.broker, partial(archive, engine))
     await archiver.start()
     stack.push_async_callback(archiver.stop)
-    workers = WorkerGroup(engine.broker, lanes, settings.worker_threads)
+    # Embedded, no other process serves the other lane.
+    workers = WorkerGroup(engine.broker, LANES if settings.embedded else lanes, settings.worker_threads)
     workers.start()
     stack.push_async_callback(workers.stop, settings.shutdown_grace_ms)
     if settings.embedded:
-        await engine.publish_outbox(await engine.outbox.pending(limit=1_000_000))
-        await engine.recover(older_than_s=0)
+        engine.starting = _in_background(_start_again(engine), stack)
+
+
+def _in_background(work: Coroutine[Any, Any, None], stack: AsyncExitStack) -> asyncio.Task[None]:
+    """Run it beside everything else until the stack is closed."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.wait([task])
+
+    stack.push_async_callback(end)
+    return task
+
+
+async def _start_again(engine: Engine) -> None:
+    """Drive what an earlier process left; what can't be driven now is left to the clock."""
+    try:
+        await drive_what_was_left(engine)
+    except TransientError as error:
+        logger.bind(event="start_delayed").warning("not everything unfinished is driven yet: {}", error)
+    except Exception as error:
+        logger.bind(event="start_failed").opt(exception=error).error("what was left unfinished is not driven")
 
 
 async def _keep_fresh(engine: Engine) -> None:
@@ -231,3 +272,6 @@ async def _keep_fresh(engine: Engine) -> None:
             await engine.reference.refresh()
         except TransientError as error:
             logger.bind(event="reference_not_refreshed").warning("{}", error)
+        except Exception as error:
+            # Whatever it is: a process that followed no changes any more would post by what used to hold.
+            logger.bind(event="reference_not_refreshed").opt(exception=error).error("{!r}", error)

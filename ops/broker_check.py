@@ -17,12 +17,20 @@ from actors import STAGES
 from broker.connection import nodes_of
 from broker.topology import Exchange, Policy, Queue, Topology, mismatch, policies
 from contracts.envelope import LANES
-from ops.findings import ADVICE, OK, PROBLEM, WARNING, Finding, first_line, masked
+from ops.findings import ADVICE, OK, PROBLEM, WARNING, Finding, first_line, masked, remedy_for
 from pipeline.settings import Settings
 
 SUBJECT = "rabbitmq"
 oldest_version = (3, 10)
 connect_timeout_s = 5
+#: What to do about what a server says when it lets nobody in.
+CURES = {
+    "expected amqp": "correct AMQP_URL",
+    "ACCESS_REFUSED": "correct user and password in AMQP_URL",
+    "vhost": "rabbitmqctl add_vhost VHOST and set_permissions, or correct the path of AMQP_URL",
+    "refused": "start the server, or correct host and port in AMQP_URL",
+    "Name or service": "correct the host in AMQP_URL",
+}
 
 
 async def check_broker(settings: Settings) -> list[Finding]:
@@ -37,12 +45,13 @@ def _examine(settings: Settings, url: str) -> list[Finding]:
         nodes = nodes_of(url)
         connection = pika.BlockingConnection(nodes)
     except (AMQPError, OSError, ValueError, IndexError) as error:
+        said = first_line(error)
         return [
             Finding(
                 subject=SUBJECT,
                 level=PROBLEM,
-                found=f"can't reach {masked(url)}: {first_line(error)}",
-                remedy="correct AMQP_URL, or start the server",
+                found=f"can't use {masked(url)}: {said}",
+                remedy=remedy_for(said, CURES, "correct AMQP_URL, or start the server"),
             )
         ]
     try:
@@ -105,7 +114,7 @@ def _topology(connection: pika.BlockingConnection, topology: Topology, vhost: st
         if not _exists(connection, declared):
             missing.append(declared.name)
         elif refused := _refusal(connection, declared):
-            wrong.append(Finding(subject=subject, level=PROBLEM, found=str(mismatch(declared, vhost, refused))))
+            wrong.append(mismatch_found(declared, vhost, refused))
     if missing:
         return [
             *wrong,
@@ -117,6 +126,12 @@ def _topology(connection: pika.BlockingConnection, topology: Topology, vhost: st
             ),
         ]
     return wrong or [Finding(subject=subject, level=OK, found=f"{len(topology.queues)} queues as declared")]
+
+
+def mismatch_found(declared: Exchange | Queue, vhost: str, server_text: str) -> Finding:
+    """A queue or exchange of another make under our name; what to do about it is the error's last sentence."""
+    found, _, cure = str(mismatch(declared, vhost, server_text)).rpartition(". Let ")
+    return Finding(subject=f"{SUBJECT} topology", level=PROBLEM, found=found, remedy=f"let {cure}")
 
 
 def _exists(connection: pika.BlockingConnection, declared: Exchange | Queue) -> bool:

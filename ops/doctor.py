@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Mapping
 from difflib import get_close_matches
 
 from ops.broker_check import check_broker
-from ops.findings import OK, PROBLEM, Finding, masked
+from ops.findings import OK, PROBLEM, WARNING, Finding, masked
 from ops.server_checks import check_database, check_redis
 from ops.targets import check_targets
 from pipeline.rules import InvalidRules, load_rules
 from pipeline.settings import VARIABLES, InvalidSetting, Settings, read_settings
+
+LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 
 
 async def examine(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
@@ -49,6 +51,16 @@ def settings_found(environment: Mapping[str, str], settings: Settings) -> list[F
                 level=OK,
                 found="not set" if value is None else masked(str(value)),
                 source=f"environment ({name})" if name else "default",
+            )
+        )
+    if settings.log_level.upper() not in LOG_LEVELS:
+        findings.append(
+            Finding(
+                subject="TIEOUT_LOG_LEVEL",
+                level=WARNING,
+                found=f"{settings.log_level!r} is no level: only errors are logged",
+                source="environment",
+                remedy=f"set it to one of {', '.join(LOG_LEVELS)}",
             )
         )
     known = {name for names in VARIABLES.values() for name in names}

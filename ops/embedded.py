@@ -46,13 +46,14 @@ async def ingest_and_settle(
         files,
         mapping,
         intake=engine.intake,
-        publish=engine.publish_outbox,
+        publish=engine.publish_when_room,
         settings=engine.settings,
         stage=next(iter(engine.runner.stages)),
         lane=lane,
         actor=actor,
         progress=progress,
         rejects=rejects,
+        approved_states=engine.rules.approved_states,
     )
     if not engine.settings.embedded:
         return Ingested(summary=summary)

@@ -1,6 +1,7 @@
 """What the doctor finds: one line per thing that was looked at."""
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -30,6 +31,14 @@ def masked(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its kind where it says nothing."""
+    """What an error says, in one line; what the error inside it says, or its kind, where it says nothing."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if lines:
+        return lines[0]
+    inner = next((getattr(one, "exception", one) for one in error.args if isinstance(one, BaseException)), None)
+    return first_line(inner) if inner is not None else type(error).__name__
+
+
+def remedy_for(said: str, cures: Mapping[str, str], otherwise: str) -> str:
+    """The cure of the first of these words that a server said."""
+    return next((cure for words, cure in cures.items() if words.lower() in said.lower()), otherwise)

@@ -2,13 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from ops.bootstrap import open_engine
+from ops.recovery import relay
 from pipeline.errors import TransientError
 from pipeline.settings import Settings
 from store.retention import retain
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 #: What crashed processes left in the outbox is published when it is this old: its own process may be at it until then.
 owed_after_s = 5
-owed_rows_max = 5_000
 clock_tick_s = 2
 recover_every_s = 30
 retention_every_s = 24 * 60 * 60
@@ -35,7 +35,7 @@ async def work(settings: Settings, lanes: Sequence[str], stop: asyncio.Event) ->
     async with open_engine(settings, work=True, lanes=lanes) as engine:
         logger.bind(event="worker_started", lanes=list(lanes), threads=settings.worker_threads).info("at work")
         if settings.embedded:
-            await _tick_until(engine, stop)
+            await tick_until(engine, stop)
         await stop.wait()
         logger.bind(event="worker_stopping").info("finishing what has begun")
     logger.bind(event="worker_stopped").info("stopped")
@@ -45,7 +45,7 @@ async def keep_time(settings: Settings, stop: asyncio.Event) -> None:
     """Publish what is owed, drive what is stranded, remove what is past retention, until `stop` is set."""
     async with open_engine(settings) as engine:
         logger.bind(event="clock_started").info("keeping time")
-        await _tick_until(engine, stop)
+        await tick_until(engine, stop)
     logger.bind(event="clock_stopped").info("stopped")
 
 
@@ -53,7 +53,7 @@ async def run_everything(settings: Settings, lanes: Sequence[str], stop: asyncio
     """Worker and clock in one process."""
     async with open_engine(settings, work=True, lanes=lanes) as engine:
         logger.bind(event="started", embedded=settings.embedded).info("at work")
-        await _tick_until(engine, stop)
+        await tick_until(engine, stop)
     logger.bind(event="stopped").info("stopped")
 
 
@@ -64,27 +64,43 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-async def _tick_until(engine: "Engine", stop: asyncio.Event) -> None:
+async def tick_until(engine: "Engine", stop: asyncio.Event) -> None:
+    """Keep the time until `stop` is set; a task that is waiting then (for room, for a server) is given up.
+
+    What it had written down as owed stays owed, and the next process publishes it.
+    """
+    ticking, stopping = asyncio.create_task(_tick(engine)), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((ticking, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if ticking.done():
+            ticking.result()
+    finally:
+        ticking.cancel()
+        stopping.cancel()
+        await asyncio.wait((ticking, stopping))
+
+
+async def _tick(engine: "Engine") -> None:
     loop = asyncio.get_running_loop()
     recovered_at = loop.time()
     retained_at = float("-inf")
-    while not stop.is_set():
-        try:
-            await engine.publish_outbox(await engine.outbox.pending(owed_rows_max, owed_after_s))
-            if loop.time() - recovered_at >= recover_every_s:
-                recovered_at = loop.time()
-                await engine.recover()
-            if loop.time() - retained_at >= retention_every_s:
-                retained_at = loop.time()
-                await retain(engine.db, timedelta(days=engine.settings.payload_retention_days), actor="clock")
-        except TransientError as error:
-            logger.bind(event="clock_delayed").warning("{}; tried again in {} s", error, clock_tick_s)
-        await _pause(stop, clock_tick_s)
+    while True:
+        await _try("relay", relay(engine, owed_after_s))
+        if loop.time() - recovered_at >= recover_every_s:
+            recovered_at = loop.time()
+            await _try("recover", engine.recover())
+        if loop.time() - retained_at >= retention_every_s:
+            retained_at = loop.time()
+            days = timedelta(days=engine.settings.payload_retention_days)
+            await _try("retention", retain(engine.db, days, actor="clock"))
+        await asyncio.sleep(clock_tick_s)
 
 
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait, but not longer than until `stop` is set."""
+async def _try(task: str, work: Awaitable[object]) -> None:
+    """One task of the clock; whatever becomes of it, the others have their turn and it has another one."""
     try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
+        await work
+    except TransientError as error:
+        logger.bind(event="clock_delayed", task=task).warning("{}: {}", task, error)
+    except Exception as error:
+        logger.bind(event="clock_failed", task=task).opt(exception=error).error("{}: {!r}", task, error)

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from ops.findings import OK, PROBLEM, Finding, first_line, masked
+from ops.findings import OK, PROBLEM, Finding, first_line, masked, remedy_for
 from pipeline.settings import Settings
 from store.database import schema_is_current
 
@@ -50,10 +50,24 @@ def _postgresql(parsed: URL, url: str) -> list[Finding]:
             findings = [_version(version, url), _permissions(connection)]
     except SQLAlchemyError as error:
         detail = first_line(getattr(error, "orig", None) or error)
-        return [_problem("database", f"can't use {masked(url)}: {detail}", "correct DATABASE_URL, or start the server")]
+        remedy = remedy_for(detail, _cures(parsed), "correct DATABASE_URL, or start the server")
+        return [_problem("database", f"can't use {masked(url)}: {detail}", remedy)]
     finally:
         engine.dispose()
     return [*findings, _schema(url)]
+
+
+def _cures(parsed: URL) -> dict[str, str]:
+    """What to do about what a PostgreSQL server says when it lets nobody in."""
+    return {
+        f'database "{parsed.database}" does not exist': f"createdb {parsed.database}, or correct DATABASE_URL",
+        "role": f"createuser {parsed.username}, or correct the user in DATABASE_URL",
+        "password": "correct user and password in DATABASE_URL",
+        "refused": "start the server, or correct host and port in DATABASE_URL",
+        "timeout": "start the server, or correct host and port in DATABASE_URL",
+        "host name": "correct the host in DATABASE_URL",
+        "resolve": "correct the host in DATABASE_URL",
+    }
 
 
 def _version(version: str, url: str) -> Finding:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ops.causes import Cause, causes
 from ops.recovery import find_stranded
 from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED
 from store.balance import StageRate, throughput
 from store.dead_letter_filter import DeadLetterFilter
-from store.dead_letters import Group
 from store.record_states import Flagged, Standings, flagged, standings
 from store.waiting import Waiting, waiting
 
@@ -37,7 +37,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     unsettled: list[Standings]
     waiting: list[Waiting]
     flagged: list[Flagged]
-    dead: Sequence[Group]
+    dead: Sequence[Cause]
     owed: int
     stranded: int
 
@@ -60,7 +60,7 @@ async def status(engine: "Engine") -> Status:
         unsettled=await standings(engine.db, UNSETTLED),
         waiting=await waiting(engine.db),
         flagged=await flagged(engine.db),
-        dead=await engine.dead_letters.groups(DeadLetterFilter()),
+        dead=await causes(engine, DeadLetterFilter()),
         owed=await engine.outbox.count(),
         stranded=len(await find_stranded(engine, engine.settings.stranded_after_s)),
     )

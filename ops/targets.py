@@ -58,7 +58,8 @@ async def check_targets(settings: Settings) -> list[Finding]:
     """
     if not await asyncio.to_thread(schema_is_current, settings.database_url):
         return []
-    async with open_engine(settings) as engine:
+    # A doctor changes nothing: without the broker, whose queues every process declares when it connects.
+    async with open_engine(msgspec.structs.replace(settings, amqp_url=None)) as engine:
         known = set(engine.targets)
         wrong = {name for route in engine.rules.routing for name in route.targets if name not in known}
         answers = await ask_all(list(engine.targets.values()))

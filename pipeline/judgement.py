@@ -1,5 +1,6 @@
 """Judge one record at one stage: call the stage and turn what it returns or raises into a verdict."""
 
+import asyncio
 import traceback
 from datetime import UTC, datetime
 from typing import Any
@@ -92,13 +93,16 @@ def judge(stage: Stage, context: Context, attempts_max: int) -> Verdict:
         return verdict_on(error, stage, context, record, attempts_max)
 
 
-async def judge_waiting(stage: Stage, context: Context, attempts_max: int) -> Verdict:
-    """Run a stage that may wait for the network."""
+async def judge_waiting(stage: Stage, context: Context, attempts_max: int, time_limit_s: float) -> Verdict:
+    """Run a stage that may wait for the network, but not for ever: a record that hangs is a fault of its own."""
     record = None
     try:
         record = decode_record(stage, context.item)
-        return _passed(stage, await stage(record, context))
+        async with asyncio.timeout(time_limit_s) as limit:
+            return _passed(stage, await stage(record, context))
     except Exception as error:
+        if isinstance(error, TimeoutError) and limit.expired():
+            error = TransientError(f"{stage.name} did not finish within {time_limit_s:g} s")
         return verdict_on(error, stage, context, record, attempts_max)
 
 

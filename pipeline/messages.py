@@ -55,6 +55,20 @@ def again(cause: Envelope, items: tuple[Item, ...], *, burn: bool) -> Batch:
     return Batch(envelope=envelope, items=items)
 
 
+def apart(batch: Batch) -> list[Batch]:
+    """The same records at the same stage and attempt, each in a message of its own."""
+    cause = batch.envelope
+    return [
+        Batch(
+            envelope=msgspec.structs.replace(
+                cause, id=derived_id(cause.id, "apart", item.id, item.target or ""), causationid=cause.id
+            ),
+            items=(item,),
+        )
+        for item in batch.items
+    ]
+
+
 def in_messages(cause: Envelope, stage: str, items: Iterable[Item], *, bytes_max: int) -> Iterator[Message]:
     """Group items of one target into messages that stay below the bound on bytes."""
     group: list[Item] = []

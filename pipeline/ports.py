@@ -45,9 +45,11 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """What `post` finds when it announces a call.
 
     `status`: `new` (go ahead), `in_doubt` (called before and never answered: ask first), `answered` (`receipt` is the
-    answer, `document` what it answered to), `leased` (another worker's call may still be under way: wait), `superseded`
-    or `duplicate` (nothing to send; `by` is the newer revision, or the id of the record that stands for it).
-    `replaces` is the reference of an older revision that the target holds and that this one corrects.
+    answer, `document` what it answered to), `leased` (another worker's call may still be under way: wait), `blocked`
+    (the call of the older revision `by` was never answered, and is a dead letter that somebody must requeue first),
+    `superseded` or `duplicate` (nothing to send; `by` is the newer revision, or the id of the record standing for it).
+    `replaces` is the reference of an older revision that the target holds and that this one corrects. `amount` is what
+    a call `in_doubt` was announced with: the document may have been made anew since, from newer reference data.
     """
 
     status: str
@@ -55,6 +57,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     document: TargetDocument | None = None
     replaces: str | None = None
     by: str | None = None
+    amount: Money | None = None
 
 
 class Postings(Protocol):
@@ -144,5 +147,10 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def posting_key(target: str, document_type: str, source: str, subject: str, revision: str) -> str:
-    """The idempotency key of the effect in the target."""
-    return f"{target}/{document_type}/{source}/{subject}/{revision}"
+    """The idempotency key of the effect in the target; two records never share one, whatever their ids are made of."""
+    key = f"{target}/{document_type}/{source}/{subject}/{revision}"
+    if key.count("/") == 4:
+        return key
+    # Ids with slashes: ("E-1/1", "1") and ("E-1", "1/1") would read the same.
+    lengths = f"{len(source)}.{len(subject)}.{len(revision)}"
+    return f"{key}/{lengths}"

@@ -1,6 +1,7 @@
 """When to try again: exponential backoff with full jitter, bounded."""
 
 import random
+from datetime import datetime
 
 backoff_first_ms = 1_000
 backoff_max_ms = 600_000
@@ -15,3 +16,12 @@ def backoff_ms(attempt: int, *, draw: float | None = None) -> int:
     """
     ceiling = min(backoff_first_ms * 2 ** min(attempt - 1, 30), backoff_max_ms)
     return int(ceiling / 2 * (1 + (random.random() if draw is None else draw)))
+
+
+def waited_ms(since: datetime | None, now: datetime) -> int:
+    """How long something has been waited for, up to the bound.
+
+    Waiting as long again each time looks often at first and seldom later: what stays as it is for weeks costs a few
+    looks, not one a second.
+    """
+    return min(max(int((now - since).total_seconds() * 1000), 0), backoff_max_ms) if since else 0

@@ -13,11 +13,11 @@ import msgspec
 from loguru import logger
 
 from contracts.envelope import Batch, Envelope
-from pipeline.errors import UndecodableMessage
+from pipeline.errors import TransientError, UndecodableMessage
 from pipeline.history import NO_HISTORY, History
 from pipeline.judgement import Failed, Judged, Parked, judge, judge_waiting
-from pipeline.messages import decode
-from pipeline.ports import Ledger, Postings, Publisher, Target, Translator
+from pipeline.messages import apart, decode
+from pipeline.ports import Ledger, Message, Postings, Publisher, Target, Translator
 from pipeline.reference import Reference
 from pipeline.rules import Rules
 from pipeline.settings import Settings
@@ -27,6 +27,8 @@ from pipeline.stage import Context, Stage
 T = TypeVar("T")
 
 lookup_timeout_s = 60
+#: So often a message of several records may come back before they go on one by one.
+apart_after = 2
 
 
 class ReferenceSource(Protocol):
@@ -60,16 +62,26 @@ class Runner:
     """Runs the stages of one process. `handle` may be called from any thread; everything else is on the loop."""
 
     def __init__(
-        self, stages: Sequence[Stage], services: Services, settings: Settings, loop: asyncio.AbstractEventLoop
+        self,
+        stages: Sequence[Stage],
+        services: Services,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        lookup_timeout_s: float = lookup_timeout_s,
     ) -> None:
         self.stages = {stage.name: stage for stage in stages}
         self.next_stage = dict(zip(self.stages, [*stages[1:], None], strict=True))
         self.services = services
         self.settings = settings
         self.loop = loop
+        self.lookup_timeout_s = lookup_timeout_s
 
-    def handle(self, stage_name: str, body: bytes) -> Future[None]:
+    def handle(self, stage_name: str, body: bytes, setbacks: int = 0) -> Future[None]:
         """Start work on one message; the future is done when it may be acknowledged, failed when it must come again.
+
+        Args:
+          setbacks: how often this very message has come back, since it raised something nobody planned for or its
+            worker died. One of its records may be poison: from `apart_after` on each goes on in a message of its own.
 
         Raises:
           UndecodableMessage: the bytes are not a batch: no attempt will ever succeed.
@@ -79,10 +91,18 @@ class Runner:
             batch = decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UndecodableMessage(f"{stage_name}: {error}") from None
+        if setbacks >= apart_after and len(batch.items) > 1:
+            return asyncio.run_coroutine_threadsafe(self._take_apart(stage, batch, setbacks), self.loop)
         if stage.waits:
             return asyncio.run_coroutine_threadsafe(self._run_waiting(stage, batch), self.loop)
         judged = self._judge(stage, batch)
         return asyncio.run_coroutine_threadsafe(self._finish(stage, batch, judged), self.loop)
+
+    async def _take_apart(self, stage: Stage, batch: Batch, setbacks: int) -> None:
+        """One poisonous record must not take its neighbours with it."""
+        bound = logger.bind(event="taken_apart", stage=stage.name, message_id=batch.envelope.id)
+        bound.warning("came back {} times: its {} records go on one by one", setbacks, len(batch.items))
+        await self.services.publisher.publish([Message(stage=stage.name, batch=one) for one in apart(batch)])
 
     def _judge(self, stage: Stage, batch: Batch) -> list[Judged]:
         """Map the stage over the batch. What seems to be missing is judged again on fresh reference data."""
@@ -107,10 +127,8 @@ class Runner:
     async def _run_waiting(self, stage: Stage, batch: Batch) -> None:
         await self._prepare(batch.envelope)
         contexts = self._contexts(batch, {})
-        async with asyncio.timeout(self.settings.stage_time_limit_ms / 1000):
-            verdicts = await asyncio.gather(
-                *(judge_waiting(stage, context, self.settings.retry_attempts_max) for context in contexts)
-            )
+        attempts_max, limit_s = self.settings.retry_attempts_max, self.settings.stage_time_limit_ms / 1000
+        verdicts = await asyncio.gather(*(judge_waiting(stage, context, attempts_max, limit_s) for context in contexts))
         judged = [Judged(item, verdict) for item, verdict in zip(batch.items, verdicts, strict=True)]
         await self._finish(stage, batch, judged)
 
@@ -169,8 +187,17 @@ class Runner:
         ]
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Wait, in a worker thread, for a look-up on the loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(lookup_timeout_s)
+        """Wait, in a worker thread, for a look-up on the loop.
+
+        Raises:
+          TransientError: it takes too long, as when a database has gone silent: no fault of the message.
+        """
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result(self.lookup_timeout_s)
+        except TimeoutError as error:
+            future.cancel()
+            raise TransientError(f"a look-up took longer than {self.lookup_timeout_s:g} s") from error
 
 
 async def _all_of(*awaitables: Awaitable[None]) -> None:

@@ -51,6 +51,8 @@ def settle(
                 _fail(entry, stage, envelope, item, verdict)
     messages = [_again(stage, envelope, group, burns) for burns, group in retried.items()]
     if next_stage is not None:
+        # By target, or records with several of them would leave one by one.
+        passed.sort(key=lambda item: item.target or "")
         messages += in_messages(envelope, next_stage.name, passed, bytes_max=bytes_max)
     return Settlement(entry, messages, entry.dead)
 

@@ -21,12 +21,22 @@ def worth(record: Any, reference: Reference) -> Money:
             return worth(document, reference)
         case Expense(amount=value, currency=currency):
             return _money(value, currency)
+        case TimeEntry(billable=False):
+            return _cost(record, reference)
         case TimeEntry(rate=Decimal() as rate, currency=str() as currency, hours=hours):
             return _product(hours, rate, currency)
         case TimeEntry():
             return _estimate(record, reference)
         case _:
             return NOTHING
+
+
+def _cost(entry: TimeEntry, reference: Reference) -> Money:
+    """Time that is not billed is worth what it costs, where somebody has said."""
+    if entry.cost_rate is not None and entry.currency is not None:
+        return _money(entry.hours * entry.cost_rate, entry.currency)
+    card = reference.rate_card(entry.date, entry.worker, None, entry.project, with_cost=True)
+    return _money(entry.hours * card.cost_rate, card.currency) if card and card.cost_rate is not None else NOTHING
 
 
 def _estimate(entry: TimeEntry, reference: Reference) -> Money:

@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from contracts.channels import Receipt, TargetDocument
+from contracts.money import Money
 from pipeline.ports import Intent
-from pipeline.states import DISCARDED, DUPLICATE, IN_FLIGHT, IN_TARGET, POSTED, SUBMITTED, SUPERSEDED
+from pipeline.states import DEAD, DISCARDED, DUPLICATE, IN_FLIGHT, IN_TARGET, POSTED, SUBMITTED, SUPERSEDED
 from store.standing import DeliveryRow, RecordRow, Standing
 
 #: Nothing is sent for these any more.
@@ -40,19 +41,21 @@ def decide(
             return Intent(status="leased")
         # Whoever asks holds the lease from here on, so that no two of them ask, find nothing, and both send.
         delivery.leased_until = now + lease
-        return Intent(status="in_doubt", replaces=delivery.replaces)
+        announced = Money.of_minor(delivery.amount_minor, delivery.currency)
+        return Intent(status="in_doubt", replaces=delivery.replaces, amount=announced)
     if (newer := _newer(standing, own, others, delivery.target)) is not None:
         return Intent(status=SUPERSEDED, by=newer.revision)
 
     replaces = None
     if (last := max(_called(standing, own, others, delivery.target), default=None)) is not None:
         older, theirs = standing.records[last[1]], standing.deliveries[last[1]][delivery.target]
+        if theirs.answered_at is None:
+            # Whether there is something to replace, or this is a duplicate, is only known once that call has its
+            # answer. A dead letter gets none by itself.
+            return Intent(status="blocked" if theirs.state == DEAD else "leased", by=older.revision)
         held = (older.id, delivery.target) not in removed
         if held and older.fingerprint == own.fingerprint and theirs.state != DISCARDED:
             return Intent(status=DUPLICATE, by=older.id)
-        if theirs.answered_at is None:
-            # Whether there is something to replace is only known once that call has its answer.
-            return Intent(status="leased", by=older.revision)
         replaces = theirs.posting_key if held else None
     standing.move(own.id, delivery.target, IN_FLIGHT)
     delivery.intent_at, delivery.leased_until, delivery.replaces = now, now + lease, replaces

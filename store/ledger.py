@@ -9,6 +9,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.failure import BUSINESS
+from pipeline.codes import INVALID_DOCUMENT, NO_ROUTE
 from pipeline.entries import Entry
 from pipeline.messages import decode
 from pipeline.states import ALLOWED_FROM, DEAD, PARKED, POSTED, SUBMITTED
@@ -22,6 +23,8 @@ from store.tables import dead_letters, parked, steps
 READS_BACK = "reconcile"
 #: The stage whose business failure is the target's own refusal: nothing was created.
 CALLS_TARGET = "post"
+#: Business failures of that stage which say nothing about the target: it was not called, and may hold an earlier call.
+BEFORE_THE_CALL = (INVALID_DOCUMENT.name, NO_ROUTE.name)
 
 _IN_TARGET = (SUBMITTED, POSTED)
 
@@ -188,7 +191,7 @@ def _bury(row: Row, standing: Standing, letters: dict[str, Row]) -> str:
         allowed = tuple(state for state in allowed if state not in _IN_TARGET)
     if not standing.move(record_id, target, DEAD, allowed):
         return RESOLVED
-    if target and row["stage"] == CALLS_TARGET and row["category"] == BUSINESS:
+    if target and row["stage"] == CALLS_TARGET and row["category"] == BUSINESS and row["code"] not in BEFORE_THE_CALL:
         standing.take_back_intent(record_id, target)
     standing.resolve_letters(record_id, target, but=row["id"])
     for other in letters.values():

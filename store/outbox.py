@@ -47,11 +47,12 @@ class Outbox:
         )
         return [msgspec.structs.replace(row, number=number) for row, number in zip(rows, numbers, strict=True)]
 
-    async def pending(self, limit: int, older_than_s: float = 0) -> list[OutboxRow]:
-        """The oldest messages that have been owed for longer than this many seconds."""
-        before = datetime.now(UTC) - timedelta(seconds=older_than_s)
-        columns = [outbox.c[name] for name in OutboxRow.__struct_fields__]
-        statement = select(*columns).where(outbox.c.created_at <= before).order_by(outbox.c.number).limit(limit)
+    async def pending(self, limit: int, older_than_s: float = 0, after: int = 0) -> list[OutboxRow]:
+        """The oldest messages numbered beyond `after` that have been owed for longer than this many seconds."""
+        statement = select(*[outbox.c[name] for name in OutboxRow.__struct_fields__]).where(outbox.c.number > after)
+        if older_than_s:
+            statement = statement.where(outbox.c.created_at <= datetime.now(UTC) - timedelta(seconds=older_than_s))
+        statement = statement.order_by(outbox.c.number).limit(limit)
         async with self._db.connect() as connection:
             return [OutboxRow(**row) for row in (await connection.execute(statement)).mappings()]
 

@@ -12,8 +12,8 @@ from contracts.channels import Receipt, TargetDocument
 from pipeline.codes import NOT_IN_TARGET
 from pipeline.errors import dependency_key
 from pipeline.ports import Intent
-from pipeline.states import ALLOWED_FROM, DEAD, DISCARDED, IN_DOUBT, IN_FLIGHT, PARKED, POSTED, SUBMITTED, SUPERSEDED
-from store.database import Database
+from pipeline.states import DEAD, DISCARDED, IN_DOUBT, IN_FLIGHT, PARKED, POSTED, SUBMITTED, SUPERSEDED
+from store.database import SQLITE, Database
 from store.group_commit import GroupCommit
 from store.intents import decide
 from store.letter_rows import storable
@@ -135,6 +135,9 @@ class StorePostings:
         revisions = await _revisions_of(connection, {order.record_id for order in group})
         waiting = await rows_parked_under(connection, keys)
         standing = await Standing.load(connection, self._db, revisions | {row["record_id"] for row in waiting})
+        # A revision accepted while we waited for the locks may have been called for in the meantime.
+        if missed := await self._accepted_since(connection, group, standing):
+            await standing.load_more(connection, missed)
         removed = await _removed_in_target(connection, standing)
         family: dict[tuple[str, str, str], list[RecordRow]] = {}
         for record in standing.records.values():
@@ -153,6 +156,14 @@ class StorePostings:
             first = next(number for number, order in enumerate(group) if isinstance(order, _Answer))
             results[first].released = released
         return results
+
+    async def _accepted_since(
+        self, connection: AsyncConnection, group: Sequence[_Order], standing: Standing
+    ) -> set[str]:
+        """Revisions that were not there when their ids were read; SQLite's one writer waits for nobody after that."""
+        if self._db.dialect == SQLITE:
+            return set()
+        return await _revisions_of(connection, {order.record_id for order in group}) - standing.records.keys()
 
     def _carry_out(
         self,
@@ -208,6 +219,8 @@ def _accept(
     known = delivery.answered_at is not None
     if not known:
         delivery.answered_at, delivery.target_id, delivery.leased_until = receipt.at, receipt.target_id, None
+        # Sent after a doubt, it may have been made anew since it was announced.
+        delivery.currency, delivery.amount_minor = _worth(document)
     # An answer that is known already is told by a late copy, unless a draft has become final since.
     standing.move(own.id, delivery.target, receipt.state, (SUBMITTED,) if known else (*_UNANSWERED, SUBMITTED))
     replaced = delivery.replaces or document.replaces
@@ -216,7 +229,7 @@ def _accept(
             continue
         theirs = standing.delivery(older.id, delivery.target)
         if theirs is not None and theirs.posting_key == replaced:
-            standing.move(older.id, delivery.target, SUPERSEDED, (*ALLOWED_FROM[SUPERSEDED], SUBMITTED))
+            standing.move(older.id, delivery.target, SUPERSEDED)
         elif theirs is not None and theirs.state in (DEAD, PARKED) and theirs.intent_at is None:
             # It waited for a person or another record, to post what is no longer true.
             standing.move(older.id, delivery.target, SUPERSEDED)

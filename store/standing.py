@@ -94,14 +94,11 @@ class Standing:
 
     def __init__(self, db: Database, record_rows: Iterable[RecordRow], delivery_rows: Iterable[DeliveryRow]) -> None:
         self._db = db
-        self.records = {row.id: row for row in record_rows}
+        self.records: dict[str, RecordRow] = {}
         self.deliveries: dict[str, dict[str, DeliveryRow]] = defaultdict(dict)
-        for row in delivery_rows:
-            self.deliveries[row.record_id][row.target] = row
-        self._records_before = {row.id: msgspec.structs.astuple(row) for row in self.records.values()}
-        self._deliveries_before = {
-            row.posting_key: msgspec.structs.astuple(row) for rows in self.deliveries.values() for row in rows.values()
-        }
+        self._records_before: dict[str, tuple[Any, ...]] = {}
+        self._deliveries_before: dict[str, tuple[Any, ...]] = {}
+        self._add(record_rows, delivery_rows)
         self._unparked: set[tuple[str, str]] = set()
         self._resolved: dict[tuple[str, str], str] = {}
 
@@ -111,22 +108,15 @@ class Standing:
 
         Once per transaction: a second call would take its locks out of order.
         """
-        record_rows: list[RecordRow] = []
-        delivery_rows: list[DeliveryRow] = []
-        wanted = sorted(record_ids)
-        for some in chunks(wanted):
-            # NO KEY UPDATE: inserting a delivery, which refers to its record, waits for nobody.
-            statement = (
-                select(*_RECORD_COLUMNS)
-                .where(records.c.id.in_(some))
-                .order_by(records.c.id)
-                .with_for_update(key_share=True)
-            )
-            record_rows += [RecordRow(**row) for row in (await connection.execute(statement)).mappings()]
-        for some in chunks(wanted):
-            found = await connection.execute(select(*_DELIVERY_COLUMNS).where(deliveries.c.record_id.in_(some)))
-            delivery_rows += [DeliveryRow(**row) for row in found.mappings()]
-        return cls(db, record_rows, delivery_rows)
+        return cls(db, *await _locked(connection, record_ids))
+
+    async def load_more(self, connection: AsyncConnection, record_ids: Collection[str]) -> None:
+        """Add records that turned up once the others were locked.
+
+        Their locks are taken out of order: in the rare case that two processes wait for each other in a circle, the
+        database ends one transaction, which is then done again.
+        """
+        self._add(*await _locked(connection, record_ids))
 
     def holds(self, record_id: str) -> bool:
         """Whether the record is known and locked."""
@@ -252,6 +242,14 @@ class Standing:
         await _update(connection, records, "id", _RECORD_CHANGES, altered, now)
         await self._close_what_was_left(connection)
 
+    def _add(self, record_rows: Iterable[RecordRow], delivery_rows: Iterable[DeliveryRow]) -> None:
+        for record in record_rows:
+            self.records[record.id] = record
+            self._records_before[record.id] = msgspec.structs.astuple(record)
+        for delivery in delivery_rows:
+            self.deliveries[delivery.record_id][delivery.target] = delivery
+            self._deliveries_before[delivery.posting_key] = msgspec.structs.astuple(delivery)
+
     def _move_delivery(self, record: RecordRow, target: str, state: str, allowed: Collection[str]) -> bool:
         delivery = self.delivery(record.id, target)
         if delivery is None:
@@ -298,6 +296,28 @@ class Standing:
                     for (record_id, target), but in sorted(self._resolved.items())
                 ],
             )
+
+
+async def _locked(
+    connection: AsyncConnection, record_ids: Collection[str]
+) -> tuple[list[RecordRow], list[DeliveryRow]]:
+    """Lock records in the order of their ids; returns them and their deliveries."""
+    record_rows: list[RecordRow] = []
+    delivery_rows: list[DeliveryRow] = []
+    wanted = sorted(record_ids)
+    for some in chunks(wanted):
+        # NO KEY UPDATE: inserting a delivery, which refers to its record, waits for nobody.
+        statement = (
+            select(*_RECORD_COLUMNS)
+            .where(records.c.id.in_(some))
+            .order_by(records.c.id)
+            .with_for_update(key_share=True)
+        )
+        record_rows += [RecordRow(**row) for row in (await connection.execute(statement)).mappings()]
+    for some in chunks(wanted):
+        found = await connection.execute(select(*_DELIVERY_COLUMNS).where(deliveries.c.record_id.in_(some)))
+        delivery_rows += [DeliveryRow(**row) for row in found.mappings()]
+    return record_rows, delivery_rows
 
 
 _FRESH: tuple[Any, ...] = ()

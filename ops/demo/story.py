@@ -10,6 +10,7 @@ import msgspec
 
 from contracts.envelope import BULK
 from ops.bootstrap import open_engine
+from ops.causes import Cause, causes
 from ops.demo.exports import Export, Exports, write_exports
 from ops.demo.firm import CLOSED_PERIOD, ENTITIES
 from ops.embedded import Ingested, ingest_and_settle
@@ -22,7 +23,6 @@ from ops.requeueing import RequeueResult, requeue
 from pipeline.codes import FINANCE, MAPPING_MISSING
 from pipeline.settings import Settings
 from store.dead_letter_filter import DeadLetterFilter
-from store.dead_letters import Group
 from store.record_states import Flagged, flagged
 from store.waiting import Waiting, waiting
 
@@ -55,7 +55,7 @@ class Narrator(Protocol):
     def waiting(self, waiting: list[Waiting]) -> None: ...
     def flagged(self, flagged: list[Flagged]) -> None: ...
     def balance(self, found: TieOut, *, closing: bool) -> None: ...
-    def groups(self, groups: Sequence[Group]) -> None: ...
+    def causes(self, causes: Sequence[Cause]) -> None: ...
     def foreseen(self, forecasts: list[Forecast]) -> None: ...
     def requeued(self, result: RequeueResult) -> None: ...
 
@@ -96,13 +96,13 @@ async def tell(settings: Settings, narrator: Narrator) -> TieOut:
         narrator.chapter("Where everything is")
         narrator.balance(await tie_out(engine), closing=False)
         narrator.chapter("What needs a person")
-        narrator.groups(await engine.dead_letters.groups(DeadLetterFilter()))
+        narrator.causes(await causes(engine, DeadLetterFilter()))
         await teller.fix_one_cause()
         closing = await tie_out(engine)
         narrator.chapter("Both sides")
         narrator.balance(closing, closing=True)
         narrator.chapter("What still needs a person")
-        narrator.groups(await engine.dead_letters.groups(DeadLetterFilter()))
+        narrator.causes(await causes(engine, DeadLetterFilter()))
         return closing
 
 

@@ -1,5 +1,7 @@
 """A look at the first rows of a file through a mapping: what would become of them, without writing anything."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from ops.ingest.translation import BadCell, Translation, judge_row
 #: Rows looked at while searching for records to show.
 rows_max = 10_000
 problems_max = 20
+#: Rows shown of the same thing wrong with the same column.
+alike_max = 3
+_VALUE = re.compile(r"""'[^']*'|"[^"]*"|[0-9]+""")
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +31,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that would be rejected."""
+    """A cell (or a whole row) because of which a row would be rejected."""
 
     row: int
     line: int
@@ -64,11 +69,17 @@ def check(mapping: MappingRules, files: Sequence[Path], sample: int = 3, rows_mi
     return [_check(mapping, path, sample, rows_min) for path in files]
 
 
+def _shown(value: Any) -> Any:
+    """Tasks by their ids: that is what other records call them."""
+    return ", ".join(one.id for one in value) if isinstance(value, tuple) else value
+
+
 def _check(mapping: MappingRules, path: Path, sample: int, rows_min: int) -> Checked:
     rows = open_rows(path, mapping.file, mapping.columns(), mapping.needed_columns())
     translation = Translation(mapping, rows.columns)
     samples: list[Sample] = []
     problems: list[Problem] = []
+    alike: Counter[tuple[str, str]] = Counter()
     counts = {"rows": 0, "filtered": 0, "mapped": 0, "rejected": 0}
     try:
         for row in rows:
@@ -79,14 +90,14 @@ def _check(mapping: MappingRules, path: Path, sample: int, rows_min: int) -> Che
                 mapped = judge_row(row, rows.columns, translation)
             except BadCell as refusal:
                 counts["rejected"] += 1
-                if len(problems) < problems_max:
-                    problems.append(
-                        Problem(row=row.number, line=row.line, column=refusal.column, reason=refusal.reason)
-                    )
+                for each in (refusal, *refusal.further):
+                    alike[kind := (each.column, _VALUE.sub("", each.reason))] += 1
+                    if len(problems) < problems_max and alike[kind] <= alike_max:
+                        problems.append(Problem(row=row.number, line=row.line, column=each.column, reason=each.reason))
                 continue
             counts["filtered" if mapped is None else "mapped"] += 1
             if mapped is not None and len(samples) < sample:
-                fields = {name: getattr(mapped.document, name) for name in mapping.fields}
+                fields = {name: _shown(getattr(mapped.document, name)) for name in mapping.fields}
                 samples.append(
                     Sample(
                         row=row.number, line=row.line, subject=mapped.subject, revision=mapped.revision, fields=fields

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ops.ingest.layout import InvalidMapping, MappingFile, nearest
+from ops.ingest.layout import InvalidMapping, MappingFile, missing_columns
 from ops.ingest.lines import Lines, UnreadableFile
 from ops.ingest.rows import Row, record_bytes_max, record_lines_max
 
@@ -83,6 +83,7 @@ class CsvRows:
     def __init__(self, lines: Lines, settings: MappingFile, wanted: Sequence[str]) -> None:
         self.lines = lines
         self._feed = _Feed(lines)
+        self._skipped = settings.skip_lines
         for _ in range(settings.skip_lines):
             next(self._feed, None)
         self._delimiter, self._quote = settings.delimiter, settings.quote
@@ -114,6 +115,8 @@ class CsvRows:
             return self._first_record(path)
         if self.lines.broken:
             raise UnreadableFile(f"{path}: {self.lines.broken}, and nothing could be read")
+        if self._skipped:
+            raise UnreadableFile(f"{path}: nothing is left below the {self._skipped} lines of `skip_lines`")
         raise UnreadableFile(f"{path}: the file is empty; expected a header with the column names")
 
     def _first_record(self, path: Path) -> list[str]:
@@ -147,8 +150,10 @@ class CsvRows:
                     f"; write {name}#1 or {name}#2 in the mapping"
                 )
         if missing:
-            told = "".join(f"{name!r}{nearest(name, self.columns)} " for name in missing).strip()
-            raise InvalidMapping(f"{self.lines.path}: no column {told}")
+            hint = ""
+            if len(self.columns) == 1 and any(mark in self.columns[0] for mark in _DELIMITERS):
+                hint = f"; the header is a single cell: is the delimiter {self._delimiter!r}?"
+            raise InvalidMapping(f"{self.lines.path}: no column {missing_columns(missing, self.columns)}{hint}")
 
     def __iter__(self) -> Iterator[Row]:
         feed, number, parser = self._feed, 0, self._parser()

@@ -88,7 +88,7 @@ class Field:
           BadValue: it can't be read.
         """
         if self._type == LIST and isinstance(cell, list):
-            return cell or None
+            return [{"id": one} if isinstance(one, str) else one for one in cell] or None
         text = text_of(cell)
         for affix in self._strip:
             text = text.replace(affix, "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ops.ingest.layout import InvalidMapping, MappingFile, is_near, nearest
+from ops.ingest.layout import InvalidMapping, MappingFile, is_near, missing_columns
 from ops.ingest.lines import Lines, UnreadableFile, line_bytes_max
 from ops.ingest.rows import Row
 
@@ -47,8 +47,8 @@ class JsonRows:
             if name not in found and name not in declared and (name in needed or is_near(name, known))
         ]
         if objects and missing:
-            told = "".join(f"{name!r}{nearest(name, known)} " for name in missing).strip()
-            raise InvalidMapping(f"{self.lines.path}: the first {objects} objects have no key {told}")
+            first = f"the first {objects} objects have" if objects > 1 else "its first object has"
+            raise InvalidMapping(f"{self.lines.path}: {first} no key {missing_columns(missing, tuple(known))}")
         if not self._ahead and self.lines.broken:
             raise UnreadableFile(f"{self.lines.path}: {self.lines.broken}, and nothing could be read")
 
@@ -70,7 +70,8 @@ class JsonRows:
             return None
         content, fault = self._decoded(raw)
         if fault is not None:
-            return Row(number, line, (), raw, fault)
+            torn = self.lines.torn and not raw.endswith((b"\n", b"\r"))
+            return Row(number, line, (), raw, "the file breaks off in this row" if torn else fault)
         return Row(number, line, [_value(content, name, path) for name, path in self._paths], raw)
 
     def _decoded(self, raw: bytes) -> tuple[dict[str, Any], str | None]:

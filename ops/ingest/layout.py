@@ -1,6 +1,6 @@
 """What a mapping says: its words as values, and what the contracts allow it to say."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from difflib import get_close_matches
 from fractions import Fraction
@@ -160,6 +160,24 @@ def field_types(contract: type[Contract]) -> dict[str, FieldType]:
     }
 
 
+def in_words(complaint: str) -> str:
+    """A complaint of the decoder in the words of a mapping file."""
+    words = {"object": "table", "array": "list", "str": "text", "int": "whole number", "bool": "true or false"}
+    for kind, word in words.items():
+        complaint = complaint.replace(f"`{kind}`", f"a {word}" if kind != "str" and kind != "bool" else word)
+    return complaint[:1].lower() + complaint[1:]
+
+
+def missing_columns(missing: Sequence[str], known: Sequence[str]) -> str:
+    """`no column 'a', 'b'`, with the nearest names there are."""
+    told = [f"{name!r}{nearest(name, known)}" for name in missing if is_near(name, known)]
+    rest = [name for name in missing if not is_near(name, known)]
+    if rest:
+        there = f"; there are: {', '.join(list(known)[:40])}" if known else ""
+        told.append(f"{', '.join(map(repr, rest))}{there}")
+    return " and ".join(told)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` for a name that does not exist, or which there are."""
     by_folded = {other.casefold(): other for other in known}
@@ -203,7 +221,8 @@ def check_zone(name: str | None, where: str) -> ZoneInfo | None:
     try:
         return ZoneInfo(name) if name is not None else None
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InvalidMapping(f"{where}.timezone: no time zone {name!r}; expected one such as Europe/Berlin") from None
+        key = f"{where}.timezone".lstrip(".")
+        raise InvalidMapping(f"{key}: no time zone {name!r}; expected one such as Europe/Berlin") from None
 
 
 def constant_text(value: Any) -> str:

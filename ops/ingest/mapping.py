@@ -32,6 +32,7 @@ from ops.ingest.layout import (
     constant_text,
     factor_of,
     field_types,
+    in_words,
     nearest,
 )
 from ops.ingest.translation import Translation
@@ -65,6 +66,8 @@ def _checked(path: Path, content: dict[str, Any]) -> MappingRules:
     for field in file.fields:
         if field == "id":
             raise InvalidMapping("fields.id: the id has its own key at the top: id = ...")
+        if field not in types and field in MappingFile.__struct_fields__:
+            raise InvalidMapping(f"fields.{field}: `{field}` is a key of the whole file; write it above [fields]")
         if field not in types:
             raise InvalidMapping(f"fields.{field}: {name} has no such field{nearest(field, types)}")
     fields = {field: _column(field, types[field], given) for field, given in file.fields.items()}
@@ -98,6 +101,7 @@ def _convert(content: Any, kind: type[Any], where: str) -> Any:
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `$")
         key = place.rstrip("`").lstrip(".")
+        text = in_words(text)
         raise InvalidMapping(f"{where}{key}: {text}" if key else f"{where.rstrip('.')}: {text}".lstrip(": ")) from None
 
 
@@ -147,6 +151,14 @@ def _check_column(where: str, column: Column) -> None:
     if column.factor is not None and column.scale is None and not is_exact(factor_of(column.factor, where)):
         raise InvalidMapping(f"{where}.factor: {column.factor} gives endless decimals; add `scale` to round half up")
     check_zone(column.timezone, where)
+    _check_formats(column.format, f"{where}.format")
+
+
+def _check_formats(given: str | list[str] | None, key: str) -> None:
+    """A format without a single code fits no date at all."""
+    for form in [given] if isinstance(given, str) else given or []:
+        if "%" not in form and form not in ("epoch", "epoch_ms"):
+            raise InvalidMapping(f'{key}: {form!r} has no code; write a day as "%d.%m.%Y", seconds as "epoch"')
 
 
 def _revision(given: str | Mapping[str, Any] | None) -> Revision | None:
@@ -158,6 +170,7 @@ def _revision(given: str | Mapping[str, Any] | None) -> Revision | None:
     if revision.type in (TEXT, INTEGER) and (revision.format or revision.timezone):
         raise InvalidMapping(f'revision: `format` and `timezone` need type "{TIMESTAMP}" or "{DATE}"')
     check_zone(revision.timezone, "revision")
+    _check_formats(revision.format, "revision.format")
     return revision
 
 
@@ -204,5 +217,6 @@ def _check_settings(mapping: MappingRules) -> None:
     if len(file.thousands) > 1 or file.thousands == file.decimal:
         raise InvalidMapping(f"thousands: {file.thousands!r}; expected one character, other than `decimal`")
     check_zone(file.timezone, "")
+    _check_formats(file.date_format, "date_format")
     # The last check is to build what the rows will go through: constants and defaults are read as cells are.
     Translation(mapping, mapping.columns())

@@ -1,6 +1,6 @@
 """Canonical documents to what the store accepts: identity, fingerprint, business key, worth. Deterministic."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import blake2b
@@ -18,13 +18,14 @@ from ops.ingest.translation import BadCell, Mapped
 from pipeline.history import worker_day
 from pipeline.messages import derived_id, encode
 from pipeline.reference import Reference
+from pipeline.rules import Rules
 from pipeline.settings import Settings
 from pipeline.worth import worth
 from store.intake import AcceptedRecord, Reject, record_id, revision_order
 from store.outbox import OutboxRow
 
 #: Who approved it and when says nothing about the content: a re-approval of equal content changes nothing.
-APPROVAL = frozenset(("status", "approved_at", "approved_by"))
+APPROVAL = frozenset(("approved_at", "approved_by"))
 #: Kept of a refused row, so that a person recognises it.
 raw_chars_max = 2000
 #: What a message carries around each record and around all of them, in bytes, rounded up.
@@ -40,6 +41,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     lane: str
     started: datetime
+    approved_states: Collection[str] = Rules().approved_states
 
     def record(self, mapped: Mapped, row_number: int) -> AcceptedRecord:
         """The record of a mapped row.
@@ -62,7 +64,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
             subject=mapped.subject,
             revision=revision,
             revision_order=order,
-            fingerprint=_digest(_content(document, APPROVAL)),
+            fingerprint=_digest(_content(document, self._says_nothing(document))),
             lane=self.lane,
             correlation_id=number,
             money=worth(document, _NOTHING_KNOWN),
@@ -85,6 +87,14 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
             column=refusal.column or None,
             raw=content[: raw_chars_max * 4].decode("utf-8", "replace")[:raw_chars_max],
         )
+
+    def _says_nothing(self, document: Contract) -> frozenset[str]:
+        """Fields that make no new content: approved, invoiced and paid are one; withdrawn, or closed, is not."""
+        if isinstance(document, TimeEntry | Expense):
+            if document.status.casefold() in {state.casefold() for state in self.approved_states}:
+                return APPROVAL | {"status"}
+            return APPROVAL
+        return frozenset()
 
     def messages(self, records: Sequence[AcceptedRecord], stage: str) -> list[OutboxRow]:
         """The messages that take these records to the first stage: single ones on the live lane, else full batches."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from contracts.money import Money
 from ops.ingest.csv_rows import CsvRows
 from ops.ingest.json_rows import JsonRows
 from ops.ingest.layout import MappingRules
+from ops.ingest.lines import UnreadableFile
 from ops.ingest.reader import open_rows
 from ops.ingest.records import Origin
 from ops.ingest.rejects_file import RejectsFile
@@ -20,6 +21,7 @@ from ops.ingest.rows import Row
 from ops.ingest.sheet import ACCEPTED, REJECTED, SEEN_BEFORE, FileSummary, Sheet, Summary
 from ops.ingest.translation import BadCell, Translation, judge_row
 from pipeline.errors import TransientError
+from pipeline.rules import Rules
 from pipeline.settings import Settings
 from store.intake import AcceptedRecord, Intake, Reject
 from store.outbox import OutboxRow
@@ -76,6 +78,7 @@ async def ingest(
     actor: str = "",
     progress: Callable[[Progress], None] | None = None,
     rejects: Path | None = None,
+    approved_states: Collection[str] = Rules().approved_states,
 ) -> Summary:
     """Accept every row of these files that the mapping wants, in transactions of bounded size.
 
@@ -85,14 +88,17 @@ async def ingest(
       stage: the first stage of the pipeline.
       progress: called after every transaction, in this task.
       rejects: a CSV file to write the refused rows to.
+      approved_states: those of the rules; a change from one of them to another is no change of content.
 
     Raises:
       InvalidMapping: a file lacks columns; nothing has been accepted from any file.
-      UnreadableFile: a file can't be opened; nothing has been accepted from any file.
+      UnreadableFile: a file can't be opened, or `rejects` not written; nothing has been accepted from any file.
       TransientError: the store can't be reached; what was accepted stays accepted, run it again.
     """
     for path in files:
         open_rows(path, mapping.file, mapping.columns(), mapping.needed_columns()).lines.close()
+    if rejects is not None and any(_same(rejects, read) for read in (*files, mapping.path)):
+        raise UnreadableFile(f"{rejects}: is itself read by this ingest; name another file for the rejects")
     began = time.monotonic()
     summary = Summary(dry_run=dry_run)
     publishing = _Publishing(publish, summary)
@@ -102,7 +108,13 @@ async def ingest(
         for path in files:
             file = FileSummary(path=str(path))
             summary.files.append(file)
-            origin = Origin(mapping=mapping, settings=settings, lane=lane, started=datetime.now(UTC))
+            origin = Origin(
+                mapping=mapping,
+                settings=settings,
+                lane=lane,
+                started=datetime.now(UTC),
+                approved_states=approved_states,
+            )
             run = _Run(path, origin, None if dry_run else intake, stage, refused)
 
             def tell(bytes_read: int, path: Path = path, before: int = bytes_before) -> None:
@@ -128,6 +140,13 @@ async def ingest(
             refused.close()
     summary.seconds = time.monotonic() - began
     return summary
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
 
 
 class _Publishing:

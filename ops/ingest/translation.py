@@ -9,21 +9,31 @@ import msgspec
 from contracts.base import Contract
 from contracts.money import UnknownCurrency, minor_units
 from ops.ingest.fields import Field, is_storable, revision_reader, text_length_max, text_of
-from ops.ingest.layout import Condition, MappingRules, field_types
+from ops.ingest.layout import Condition, MappingRules, field_types, in_words
 from ops.ingest.rows import Row, damage_in
 from ops.ingest.values import BadValue, decimals, quoted, scaled
 
 #: Amounts of money, with the field that names their currency: they may not have more decimals than the currency.
 MONEY_FIELDS = {"amount": "currency", "tax": "currency", "original_amount": "original_currency"}
 Cells = Sequence[Any]
+_code_wanted = "expected three capital letters such as EUR; translate it with `values`"
 
 
 class BadCell(ValueError):
-    """The row can't be mapped: `column` is where, `reason` why and what to do. `partial` is what could be mapped."""
+    """The row can't be mapped: `column` is where, `reason` why and what to do.
 
-    def __init__(self, column: str, reason: str, partial: Mapping[str, Any] | None = None) -> None:
+    `partial` is what could be mapped, `further` what is wrong with other columns of the row.
+    """
+
+    def __init__(
+        self,
+        column: str,
+        reason: str,
+        partial: Mapping[str, Any] | None = None,
+        further: "Sequence[BadCell]" = (),
+    ) -> None:
         super().__init__(f"{column}: {reason}" if column else reason)
-        self.column, self.reason, self.partial = column, reason, partial or {}
+        self.column, self.reason, self.partial, self.further = column, reason, partial or {}, tuple(further)
 
 
 class Mapped(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +69,7 @@ class Translation:
         self._constants: dict[str, Any] = {}
         self._fields: list[Field] = []
         for name, column in mapping.fields.items():
-            field = Field(name, column, mapping, needed=types[name].required or types[name].default is not None)
+            field = Field(name, column, mapping, needed=types[name].required or types[name].default not in (None, ()))
             if column.column is None:
                 self._constants[name] = field.fixed(column.constant, "constant")
             else:
@@ -90,21 +100,21 @@ class Translation:
           BadCell: the first column that can't be mapped; what else could be is in `partial`.
         """
         values = dict(self._constants)
-        failed: BadCell | None = None
+        failed: list[BadCell] = []
         for field in self._fields:
             try:
                 value = field.read(cells[field.position])
             except BadValue as error:
-                failed = failed or BadCell(field.column_name, str(error))
+                failed.append(BadCell(field.column_name, str(error)))
                 continue
             if value is not None:
                 values[field.name] = value
-        if failed is None:
+        if not failed:
             try:
                 return self._finished(values, cells)
             except BadCell as error:
-                failed = error
-        raise BadCell(failed.column, failed.reason, values)
+                failed.append(error)
+        raise BadCell(failed[0].column, failed[0].reason, values, failed[1:])
 
     def _finished(self, values: dict[str, Any], cells: Cells) -> Mapped:
         for name, currency in self._money:
@@ -161,7 +171,8 @@ class Translation:
         text, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`").partition(".")[0].partition("[")[0]
         shown = f"{quoted(values[field])} does not fit {field}: " if field in values else ""
-        return BadCell(self._origin.get(field, ""), f"{shown}{text[:1].lower()}{text[1:]}")
+        reason = _code_wanted if "regex" in text and field.endswith("currency") else in_words(text)
+        return BadCell(self._origin.get(field, ""), shown + reason)
 
 
 def _text(cells: Cells, at: int, column: str) -> str:

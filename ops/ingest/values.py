@@ -77,6 +77,8 @@ def _regrouped(number: str, text: str, decimal: str, thousands: str) -> str:
 
 
 def _notation(number: str, decimal: str) -> str:
+    if _CLOCK.fullmatch(number):
+        return ': it looks like hours and minutes; add `type = "duration"`'
     if decimal == "." and "," in number:
         return ': it has a comma; add `decimal = ","` or `thousands = ","` to the mapping'
     return ""

@@ -222,7 +222,7 @@ async def test_a_correction_waits_for_an_older_call_nobody_knows_the_outcome_of(
     await desk.intend("r1", "s", "1", lease_ms=0)
     unknown = letter("r1", stage="post", target="ledger", code="OUTCOME_UNKNOWN", category=TECHNICAL)
     await desk.ledger.record(Entry(dead=[unknown]))
-    assert await desk.intend("r2", "s", "2") == "leased"
+    assert await desk.intend("r2", "s", "2") == "blocked"
 
 
 async def test_an_older_revision_that_died_before_it_was_routed_is_superseded_by_the_posted_one(

@@ -2,14 +2,16 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 import dramatiq
 import pytest
 
-from broker.delivery import REQUEUES, DeliveryInfo, Outgoing
+from broker.backoff import FAULTS_MAX
+from broker.delivery import FAULTS, REQUEUES, DeliveryInfo, NotConfirmed, Outgoing
+from broker.embedded import EmbeddedBroker
 from broker.encoding import encode_batch
-from broker.transport import REQUEUES_MAX
 from contracts.envelope import BULK
 from pipeline.codes import UNDECODABLE
 from pipeline.errors import PermanentError, TransientError
@@ -246,7 +248,7 @@ async def test_a_defect_that_never_ends_is_dead_lettered_after_so_many_times(rig
 
     await rig.open(handle)
     body = encode_batch("first.live", "first", a_message(1).batch)
-    tired = Outgoing(queue="first.live", body=body, message_id="tired", headers={REQUEUES: REQUEUES_MAX})
+    tired = Outgoing(queue="first.live", body=body, message_id="tired", headers={FAULTS: FAULTS_MAX})
     await rig.broker.put([tired])
     await rig.ready("dead", 1)
 
@@ -257,7 +259,9 @@ async def test_an_outage_never_makes_a_dead_letter(rig: Rig) -> None:
 
     await rig.open(handle)
     body = encode_batch("first.live", "first", a_message(1).batch)
-    tired = Outgoing(queue="first.live", body=body, message_id="tired", headers={REQUEUES: REQUEUES_MAX})
+    tired = Outgoing(
+        queue="first.live", body=body, message_id="tired", headers={REQUEUES: FAULTS_MAX, FAULTS: FAULTS_MAX}
+    )
     await rig.broker.put([tired])
     await until(lambda: rig.broker.counts.requeued == 1)
     async with asyncio.timeout(30):
@@ -281,3 +285,62 @@ async def test_a_stop_waits_for_completions_too(rig: Rig) -> None:
     await stopping
     assert rig.broker.counts.acknowledged == 1
     assert not await rig.busy()
+
+
+async def test_a_message_knows_how_often_it_came_back_and_an_outage_does_not_count(rig: Rig) -> None:
+    seen: list[int] = []
+
+    def handle(stage: str, body: bytes, info: DeliveryInfo) -> None:
+        seen.append(info.setbacks)
+        if len(seen) == 1:
+            raise TransientError("the database is away")
+        if len(seen) == 2:
+            raise ZeroDivisionError("a defect")
+
+    await rig.open(handle)
+    await rig.publisher.publish([a_message(1)])
+    await until(lambda: rig.broker.counts.acknowledged == 1)
+    assert seen == [0, 0, 1]
+
+
+async def test_a_worker_that_gives_no_answer_counts_too(rig: Rig) -> None:
+    seen: list[int] = []
+
+    def handle(stage: str, body: bytes, info: DeliveryInfo) -> Future[None] | None:
+        seen.append(info.setbacks)
+        return Future() if len(seen) == 1 else None
+
+    await rig.open(handle)
+    await rig.publisher.publish([a_message(1)])
+    await until(lambda: seen)
+    await rig.lose_channels()
+    await until(lambda: len(seen) == 2)
+    assert seen == [0, 1]
+
+
+class _FullAtFirst(EmbeddedBroker):
+    """Takes nothing back the first two times, as a server with a memory alarm."""
+
+    refusals = 2
+
+    async def put(self, messages: Sequence[Outgoing]) -> None:
+        if self.refusals and any(message.delay_ms for message in messages):
+            self.refusals -= 1
+            raise NotConfirmed("the server is blocked by a memory or disk alarm")
+        await super().put(messages)
+
+
+async def test_what_cannot_be_put_back_is_held_and_not_given_back_to_its_queue() -> None:
+    rig, seen = Rig(_FullAtFirst()), []
+
+    def handle(stage: str, body: bytes, info: DeliveryInfo) -> None:
+        seen.append((info.requeues, info.redelivered))
+        if len(seen) == 1:
+            raise TransientError("the database is away")
+
+    await rig.open(handle)
+    await rig.publisher.publish([a_message(1)])
+    await until(lambda: rig.broker.counts.acknowledged == 1)
+    assert seen == [(0, False), (1, False)]
+    await rig.stop()
+    await rig.broker.aclose()

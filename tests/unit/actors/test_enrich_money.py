@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.money import NOTHING
+from contracts.project import Task
 from contracts.rate_card import RateCard
 from pipeline.reference import Mapping, Reference
 from pipeline.rules import Rules
@@ -185,3 +186,11 @@ def test_a_rate_card_that_was_corrected_leaves_nothing_of_its_former_self_behind
     found = reference.rate_card(DAY, "W-1", None, "P-1")
     assert found is not None
     assert found.rate == 2
+
+
+def test_time_on_a_task_that_is_not_billable_is_worth_its_cost():
+    project = a_project(tasks=(Task(id="T-1", billable=False), Task(id="T-2")))
+    reference = a_reference(project, a_card(rate=Decimal(100), cost_rate=Decimal(40)))
+    unbilled, billed = (enriching(an_entry(task=task), reference=reference) for task in ("T-1", "T-2"))
+    assert (unbilled.document.billable, unbilled.attribution.amount) == (False, eur("320.00"))
+    assert (billed.document.billable, billed.attribution.amount) == (True, eur("800.00"))

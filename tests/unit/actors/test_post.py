@@ -1,6 +1,8 @@
 """Post: the effect in the target, exactly once, whatever happens on the way."""
 
+import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -8,18 +10,42 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from actors.post import post
-from contracts.channels import Posted
+from contracts.channels import Posted, Receipt, TargetDocument
 from pipeline.codes import TARGET_REFUSED
 from pipeline.errors import OutcomeUnknown, PermanentError, PipelineError, TransientError
 from pipeline.outcome import Duplicate, Superseded
-from pipeline.ports import Intent
+from pipeline.ports import Found, Intent
 from pipeline.stage import Context
-from tests.unit.actors.builders import MemoryPostings, MemoryTarget, a_context, a_target_document
+from tests.unit.actors.builders import MemoryPostings, MemoryTarget, a_context, a_target_document, eur
 
 DOCUMENT = a_target_document()
 LOST = (True, OutcomeUnknown("no answer, but created"))
 DEAF = (False, OutcomeUnknown("no answer, and not created"))
 BUSY = (False, TransientError("429"))
+
+
+class SlowTarget(MemoryTarget):
+    """Answers no call; each may take a moment."""
+
+    given_up = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.capabilities = replace(self.capabilities, call_timeout_ms=20)
+
+    async def post(self, document: TargetDocument) -> Receipt:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.given_up = True
+        raise AssertionError("nobody sets it")
+
+
+class MuteTarget(MemoryTarget):
+    """Takes documents and lets nobody read them."""
+
+    async def find(self, reference: str) -> Found | None:
+        raise PermanentError(TARGET_REFUSED, "no right to read")
 
 
 def context_of(target: MemoryTarget, postings: MemoryPostings) -> Context:
@@ -136,11 +162,54 @@ async def test_a_target_that_is_not_connected_is_named():
     assert "'netsuite'" in str(caught.value)
 
 
+async def test_behind_a_dead_letter_that_may_be_in_the_target_nothing_is_sent():
+    target = MemoryTarget()
+    with pytest.raises(PermanentError, match="requeue it") as caught:
+        await post(DOCUMENT, context_of(target, MemoryPostings(ended=Intent(status="blocked", by="1"))))
+    assert caught.value.code.name == "OUTCOME_UNKNOWN"
+    assert target.calls == []
+
+
 async def test_an_intent_that_makes_no_sense_stops_before_the_call():
     target = MemoryTarget()
     with pytest.raises(ValueError, match="perhaps"):
         await post(DOCUMENT, context_of(target, MemoryPostings(ended=Intent(status="perhaps"))))
     assert target.calls == []
+
+
+async def test_a_call_that_outlasts_its_lease_is_given_up_and_asked_about():
+    target, postings = SlowTarget(), MemoryPostings()
+    with pytest.raises(OutcomeUnknown, match="not answered in time"):
+        await post(DOCUMENT, context_of(target, postings))
+    assert "not answered in time" in postings.doubts[DOCUMENT.reference]
+    assert target.given_up
+
+
+async def test_a_target_that_refuses_to_be_asked_has_not_refused_the_document():
+    target, postings = MuteTarget(failures=[LOST]), MemoryPostings()
+    with pytest.raises(OutcomeUnknown):
+        await post(DOCUMENT, context_of(target, postings))
+    with pytest.raises(OutcomeUnknown, match="no right to read"):
+        await post(DOCUMENT, context_of(target, postings))
+    assert len(target.calls) == 1
+
+
+async def test_what_was_found_is_counted_with_the_amount_it_was_announced_with():
+    target = MemoryTarget()
+    await target.post(replace(DOCUMENT, amount=eur("90.00")))
+    doubted = Intent(status="in_doubt", amount=eur("90.00"))
+    posted = await post(DOCUMENT, context_of(target, MemoryPostings(ended=doubted)))
+    assert posted.document.amount == eur("90.00")
+
+
+async def test_what_has_waited_long_is_looked_at_less_often():
+    postings = MemoryPostings()
+    await postings.intend("r-mine", DOCUMENT, lease_ms=1)
+    context = context_of(MemoryTarget(unique_reference=True), postings)
+    waiting = replace(context, envelope=replace(context.envelope, firstfailedat=context.now - timedelta(minutes=5)))
+    with pytest.raises(TransientError) as caught:
+        await post(DOCUMENT, waiting)
+    assert caught.value.retry_after_ms == 300_000
 
 
 @given(st.lists(st.sampled_from([LOST, DEAF, BUSY]), max_size=6))

@@ -1,9 +1,12 @@
 """The doctor names every setting, masks every secret, and says how to mend what is wrong."""
 
 import pytest
+from pika.exceptions import AMQPConnectionError
 
+from broker.topology import Topology
+from ops.broker_check import mismatch_found
 from ops.doctor import settings_found
-from ops.findings import OK, PROBLEM, masked
+from ops.findings import OK, PROBLEM, first_line, masked
 from pipeline.settings import VARIABLES, read_settings
 
 
@@ -67,3 +70,39 @@ def test_a_route_to_a_target_that_is_not_there_is_a_problem(ingested):
     rules.write_text('[[routing]]\ndocument_type = "expense"\ntargets = ["sap"]\n')
     (problem,) = ingested.json("doctor", expect=1)["problems"]
     assert problem["subject"] == "target sap"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "cure"),
+    [
+        ("DATABASE_URL", "postgresql://tieout:secret@127.0.0.1:1/tieout", "start the server"),
+        ("AMQP_URL", "amqp://tieout:secret@127.0.0.1:1/", "start the server"),
+        ("AMQP_URL", "http://tieout:secret@127.0.0.1/", "correct AMQP_URL"),
+        ("REDIS_URL", "redis://:secret@127.0.0.1:1/0", "start the server"),
+    ],
+)
+def test_a_server_out_of_reach_comes_with_its_cure_and_without_its_password(tieout, variable, value, cure):
+    tieout.environment[variable] = value
+    result = tieout("doctor", expect=1)
+    assert cure in result.stdout
+    assert "secret" not in result.stdout + result.stderr
+
+
+def test_an_error_without_words_says_what_caused_it():
+    outer = OSError(ConnectionRefusedError(111, "Connection refused"))
+    assert first_line(AMQPConnectionError(outer)) == first_line(outer)
+    assert first_line(KeyError()) == "KeyError"
+
+
+def test_a_level_of_logging_that_there_is_none_of_is_a_warning(tieout):
+    tieout.environment["TIEOUT_LOG_LEVEL"] = "loud"
+    (warning,) = tieout.json("doctor")["warnings"]
+    assert (warning["subject"], "INFO" in warning["remedy"]) == ("TIEOUT_LOG_LEVEL", True)
+
+
+def test_a_queue_of_another_make_is_told_apart_from_how_to_remove_it():
+    queue = Topology("tieout", ("validate.bulk",)).work_queue("validate.bulk")
+    finding = mismatch_found(queue, "/", "PRECONDITION_FAILED - inequivalent arg. Or so")
+    assert finding.found.endswith("Or so")
+    assert finding.remedy is not None
+    assert "rabbitmqctl delete_queue -p / --if-empty tieout.validate.bulk" in finding.remedy

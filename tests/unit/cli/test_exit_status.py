@@ -1,5 +1,7 @@
 """0 when it holds, 1 when it does not, 2 for a usage or configuration error with one clear line."""
 
+import sqlite3
+
 import pytest
 
 from tests.unit.cli.conftest import CommandLine
@@ -53,3 +55,28 @@ def test_what_is_not_there_is_status_1(tieout, arguments):
 
 def test_an_empty_store_balances(tieout):
     assert tieout.json("balance") == []
+
+
+@pytest.mark.parametrize("command", ["status", "worker"])
+def test_an_address_of_no_broker_is_a_matter_of_configuration(tieout, command):
+    tieout.environment["AMQP_URL"] = "http://tieout:secret@broker"
+    line = one_line(tieout, command, expect=2)
+    assert "AMQP_URL" in line
+    assert "secret" not in line
+
+
+def test_a_schema_of_a_later_release_is_no_defect_of_ours(tieout):
+    tieout("migrate")
+    with sqlite3.connect(tieout.folder / "tieout.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'later'")
+    assert "release" in one_line(tieout, "migrate", expect=2)
+
+
+@pytest.mark.parametrize("verb", ["requeue", "discard"])
+def test_a_letter_named_by_its_id_must_be_open(ingested, verb):
+    (letter,) = ingested.json("dead", "list")
+    result = ingested("dead", verb, "--id", letter["id"], "--id", "nosuch", "--reason", "x", expect=1)
+    assert "nosuch" in result.stderr
+    assert letter["id"] not in result.stderr
+    assert ingested.json("dead", "show", letter["id"])["status"] != "open" or verb == "requeue"
+    assert ingested.json("dead", verb, "--code", "PERIOD_CLOSED", "--reason", "x")["skipped"] == 0

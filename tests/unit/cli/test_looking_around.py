@@ -104,3 +104,28 @@ def test_a_mapping_file_is_checked_against_the_first_rows(ingested):
 def test_recovery_of_nothing_and_retention_of_nothing(ingested):
     assert ingested.json("recover")["stranded"] == 0
     assert ingested.json("retention", "--older-than", "400d", "--dry-run")["payloads"] == 0
+
+
+def test_a_month_opened_for_all_is_open_for_everyone(ingested):
+    ingested("period", "close", "MAIN", "2025-04")
+    (ingested.folder / "april.csv").write_text("id,date,amount,kind\nX-4,2025-04-01,5.00,Travel\n")
+    ingested("ingest", ingested.folder / "april.csv", "-m", ingested.folder / "map.toml")
+    opened = ingested("period", "open", "*", "2025-04").stdout
+    assert {period["closed"] for period in ingested.json("period", "list")} == {False}
+    assert "1 dead letter waited for it" in opened
+    (group,) = ingested.json("dead", "groups", "--code", "PERIOD_CLOSED")
+    assert f'--cause "{group["cause"]}"' in opened
+    done = ingested.json("dead", "requeue", "--cause", group["cause"], "--reason", "opened")
+    assert done["at_rest"] == {"reconciled": 1}
+
+
+def test_a_month_closed_for_all_is_not_said_to_be_open_for_one(ingested):
+    ingested("period", "close", "*", "2025-04")
+    assert "closed for all" in ingested("period", "open", "MAIN", "2025-04", expect=2).stderr
+    assert [period["closed"] for period in ingested.json("period", "list")] == [True]
+
+
+def test_retention_of_everything_that_is_finished(ingested):
+    removed = ingested("retention", "--older-than", "0s", "--dry-run").stdout
+    assert removed.startswith("1 payload, ")
+    assert "more than 0 s ago" in removed

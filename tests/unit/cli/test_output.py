@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.output import age, cell, counted, money
+from commands.output import age, cell, counted, money, print_table, say
 
 TIEOUT = [sys.executable, "-m", "cli"]
 
@@ -61,3 +61,45 @@ def test_schemas_are_exported_one_file_each(tmp_path: Path):
     subprocess.run(command, check=True, capture_output=True)
     schema = json.loads((tmp_path / "schemas" / "rate_card.v1.schema.json").read_text())
     assert schema["properties"]["cost_rate"]["x-classification"] == "confidential"
+
+
+LETTER = (
+    "lwlxqcyn234paduss6ngbg4f",
+    "1,234,567.50 EUR",
+    "time_entry.v1",
+    "no rate card is in force for worker 'E-1035'",
+)
+
+
+def a_table(capsys, monkeypatch, columns: int) -> list[str]:
+    monkeypatch.setattr("commands.output.PIPE_COLUMNS", columns)
+    print_table(("id", "amount", "type", "why"), [LETTER], right=("amount",), below=("why", "type"))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_row_is_one_line_in_a_pipe(capsys, monkeypatch):
+    assert [line.split()[0] for line in a_table(capsys, monkeypatch, 1000)] == ["id", LETTER[0]]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_narrow_table_breaks_no_id_and_no_amount(capsys, monkeypatch, columns):
+    lines = a_table(capsys, monkeypatch, columns)
+    assert any(line.startswith(LETTER[0]) and LETTER[1] in line for line in lines)
+    assert all(len(line) <= columns for line in lines if not line.startswith("    "))
+
+
+def test_what_does_not_fit_stands_below_its_row_in_one_piece(capsys, monkeypatch):
+    *_, below = a_table(capsys, monkeypatch, 60)
+    assert below == f"    {LETTER[3]}"
+
+
+def test_amounts_are_flush_right(capsys):
+    print_table(("amount",), [("9.50 EUR",), ("1,234.50 EUR",)], right=("amount",))
+    assert capsys.readouterr().out.splitlines() == ["      amount", "    9.50 EUR", "1,234.50 EUR"]
+
+
+def test_a_line_is_wrapped_between_words_where_its_width_is_bounded(capsys):
+    say("Look at the worker's other entries of that day", columns_max=20)
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(line.strip() for line in lines) == "Look at the worker's other entries of that day"
+    assert all(len(line) <= 20 for line in lines)

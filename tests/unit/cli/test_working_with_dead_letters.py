@@ -91,3 +91,71 @@ def test_every_code_is_listed_with_its_guidance(tieout):
     codes = {code["name"]: code for code in tieout.json("dead", "codes")}
     assert codes["MAPPING_MISSING"]["owner"] == "finance"
     assert all(code["guidance"] for code in codes.values())
+
+
+MORE = """id,date,amount,kind
+X-5,2025-03-05,-1.25,Travel
+X-6,2025-03-06,-2.50,Travel
+X-7,2025-03-07,7000.00,Hotel
+"""
+
+
+def several_causes(ingested) -> list[dict]:
+    (ingested.folder / "more.csv").write_text(MORE)
+    ingested("ingest", ingested.folder / "more.csv", "--map", ingested.folder / "map.toml")
+    return ingested.json("dead", "groups")
+
+
+def test_what_is_worth_most_comes_first(ingested):
+    amounts = [float(group["amount"]["amount"]) for group in several_causes(ingested)]
+    assert amounts == sorted(amounts, reverse=True)
+    assert amounts[0] == 7000
+    (first,) = ingested.json("dead", "groups", "--limit", "1")
+    assert first["amount"]["amount"] == "7000.00"
+
+
+def test_a_cause_with_placeholders_and_a_single_letter_have_a_real_example(ingested):
+    groups = several_causes(ingested)
+    (several,) = (group for group in groups if group["count"] == 2)
+    assert "<number>" in several["cause"]
+    assert "-1.25" in several["example"]["message"]
+    assert all(group["example"]["id"] for group in groups if group["count"] == 1)
+    shown = ingested("dead", "groups").stdout
+    assert several["example"]["message"] in shown
+    assert several["example"]["id"] in shown
+
+
+def test_a_cause_can_be_pasted_behind_the_filter(ingested):
+    for group in several_causes(ingested):
+        assert len(ingested.json("dead", "list", "--cause", group["cause"])) == group["count"]
+        assert group["cause"] in ingested("dead", "groups").stdout or group["count"] == 1
+
+
+def test_a_dry_run_counts_messages_that_differ_in_numbers_as_one_cause(ingested):
+    several_causes(ingested)
+    forecast = ingested.json("dead", "requeue", "--code", "AMOUNT_NOT_POSITIVE", "--dry-run")
+    assert [(cause["count"], "-1.25" in cause["message"]) for cause in forecast["causes"]] == [(2, True)]
+
+
+def test_what_an_edit_changed_is_shown(ingested):
+    letter = the_dead(ingested)["id"]
+    for kind in ("Meals", "Travel"):
+        ingested("dead", "edit", letter, "--set", f"category={kind}", "--reason", "miscategorised", "--actor", "anna")
+    shown = ingested("dead", "show", letter).stdout
+    assert 'document.category: "Conference" is now "Meals"' in shown
+    assert 'document.category: "Meals" is now "Travel"' in shown
+
+
+def test_a_life_tells_what_a_person_did_once_with_who_and_why(ingested):
+    letter = the_dead(ingested)["id"]
+    ingested("dead", "edit", letter, "--set", "category=Travel", "--reason", "miscategorised", "--actor", "anna")
+    ingested("dead", "requeue", "--id", letter, "--reason", "mended", "--actor", "ben")
+    told = ingested("trace", letter).stdout
+    assert [line.split()[3:] for line in told.splitlines() if "mended" in line] == [["requeued", "by", "ben", "mended"]]
+    assert sum("miscategorised" in line for line in told.splitlines()) == 1
+
+
+def test_an_export_to_a_file_answers_in_json_what_it_wrote(ingested):
+    path = ingested.folder / "dead.jsonl"
+    assert ingested.json("dead", "export", "--out", path) == {"file": str(path), "format": "jsonl", "letters": 1}
+    assert json.loads(path.read_text())["subject"] == "X-2"

@@ -168,7 +168,7 @@ def test_a_cell_becomes_a_value(tmp_path, line, cell, value):
         ('billable = "x"', "perhaps", "x", "yes nor no"),
         ('billable = "x"', "", "x", "default"),
         ('status = "x"', "", "x", "default"),
-        ('original_currency = "x"', "euro", "x", "^[A-Z]{3}$"),
+        ('original_currency = "x"', "euro", "x", "three capital letters"),
         ('project = "x"', "p" * 201, "x", "length <= 200"),
         ('approved_at = "x"', "2026-01-01 10:00", "x", "timezone"),
     ],
@@ -325,3 +325,25 @@ def test_in_json_a_missing_key_is_null_unless_it_is_needed_or_misspelt(tmp_path)
             translate(a_file(tmp_path, text, "a.jsonl"), mapping)
     declared = a_mapping(tmp_path, top='columns = ["customerName"]', fields='customer = "customerName"')
     assert len(translate(a_file(tmp_path, line, "a.jsonl"), declared)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "ids"), [('["T1", "T2"]', ["T1", "T2"]), ('[{"id": "T1"}]', ["T1"]), ("null", []), ("[]", [])]
+)
+def test_tasks_of_a_project_may_be_objects_ids_or_nothing(tmp_path, content, ids):
+    mapping = 'document_type = "project"\nsource = "test"\nid = "id"\n[fields]\nname = "id"\ntasks = "t"'
+    document = one(tmp_path, mapping, f'{{"id": "P", "t": {content}}}\n', "p.jsonl").document
+    assert [task.id for task in document.tasks] == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('date_format = "DD.MM.YYYY"\n' + EXPENSE, 'date_format: .*"%d.%m.%Y"'),
+        (EXPENSE + 'where = { a = "b" }', r"`where` is a key of the whole file; write it above \[fields\]"),
+        ('timezone = "Berlin"\n' + EXPENSE, " timezone: no time zone"),
+    ],
+)
+def test_what_is_easily_got_wrong_is_named_with_what_to_write(tmp_path, text, line):
+    with pytest.raises(InvalidMapping, match=line):
+        a_mapping(tmp_path, text)

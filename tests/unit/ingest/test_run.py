@@ -4,6 +4,7 @@ import asyncio
 import csv
 import gzip
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from contracts.envelope import BULK, LIVE
 from ops.ingest.check import check
 from ops.ingest.layout import InvalidMapping, MappingRules
 from ops.ingest.lines import UnreadableFile
+from ops.ingest.records import Origin
 from ops.ingest.run import Progress, ingest, records_per_transaction_max
 from ops.ingest.sheet import Summary
 from pipeline.errors import TransientError
@@ -24,7 +26,7 @@ from store.database import Database
 from store.intake import Intake
 from store.outbox import Outbox, OutboxRow
 from store.tables import outbox, records, rejects, runs
-from tests.unit.ingest.files import EXPENSE, a_file, a_mapping, expenses
+from tests.unit.ingest.files import EXPENSE, a_file, a_mapping, expenses, translate
 
 SETTINGS = Settings(database_url="sqlite://", bulk_batch_records_max=200, region="eu")
 TIME = """
@@ -337,3 +339,45 @@ def test_check_is_not_good_when_the_filter_leaves_nothing(tmp_path):
     mapping = a_mapping(tmp_path, top='where = { note = "no such note" }')
     (checked,) = check(mapping, [a_file(tmp_path, expenses(10))])
     assert (checked.filtered, checked.mapped, checked.is_good) == (10, 0, False)
+
+
+async def test_a_project_that_is_closed_is_new_content(tmp_path, database):
+    project = 'document_type = "project"\nsource = "test"\nid = "id"\n[fields]\nname = "id"\nstatus = "s"'
+    for state in ("active", "closed"):
+        await run([a_file(tmp_path, f"id,s\nP,{state}\n")], a_mapping(tmp_path, project), database, Broker())
+    assert len({row["fingerprint"] for row in await rows_of(database, records)}) == 2
+
+
+def test_the_fingerprint_takes_every_approved_state_for_the_same(tmp_path):
+    prints = {state: fingerprint(tmp_path, state) for state in ("approved", "Paid", "rejected", "draft")}
+    assert prints["approved"] == prints["Paid"]
+    assert len({prints["approved"], prints["rejected"], prints["draft"]}) == 3
+    assert fingerprint(tmp_path, "Paid", ("approved",)) != prints["approved"]
+
+
+def fingerprint(folder: Path, state: str, approved: tuple[str, ...] = ("approved", "invoiced", "paid")) -> str:
+    mapping = a_mapping(folder, fields='status = "s"')
+    mapped, _, _ = translate(a_file(folder, f"id,date,amount,s\nE,2026-01-01,5,{state}\n"), mapping)
+    started = datetime(2026, 1, 1, tzinfo=UTC)
+    origin = Origin(mapping=mapping, settings=SETTINGS, lane=BULK, started=started, approved_states=approved)
+    return origin.record(mapped[0], 1).fingerprint
+
+
+@pytest.mark.parametrize("read", ["export.csv", "mapping.toml"])
+async def test_rejects_are_never_written_over_what_is_read(tmp_path, read):
+    file, mapping = a_file(tmp_path, expenses(2)), a_mapping(tmp_path)
+    target = file if read == "export.csv" else mapping.path
+    before = target.read_bytes()
+    with pytest.raises(UnreadableFile, match="name another file"):
+        await run([file], mapping, None, Broker(), rejects=target)
+    assert target.read_bytes() == before
+
+
+def test_check_shows_all_columns_at_fault_and_each_kind_of_fault_a_few_times(tmp_path):
+    file = a_file(tmp_path, "id,date,amount\n" + "E,31.12.2025,7:30\n" * 50)
+    (checked,) = check(a_mapping(tmp_path), [file])
+    assert checked.rejected == 50
+    assert [(problem.row, problem.column) for problem in checked.problems] == [
+        (row, column) for row in (1, 2, 3) for column in ("date", "amount")
+    ]
+    assert "duration" in checked.problems[1].reason

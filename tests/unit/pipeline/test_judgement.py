@@ -89,7 +89,7 @@ async def test_a_stage_that_waits_is_judged_the_same_way():
     async def refuses(record: Document, context: Context) -> Validated:
         raise PermanentError(codes.TARGET_REFUSED, "unknown account 9")
 
-    verdict = await judge_waiting(stage(refuses), a_context(an_item(an_expense())), attempts_max=8)
+    verdict = await judge_waiting(stage(refuses), a_context(an_item(an_expense())), attempts_max=8, time_limit_s=60)
     assert isinstance(verdict, Failed)
     assert verdict.failure.message == "unknown account 9"
 

@@ -31,7 +31,7 @@ class LateReference:
 class Bench:
     """A runner over in-memory ports, driven as a worker thread would drive it."""
 
-    def __init__(self, *stages: Stage) -> None:
+    def __init__(self, *stages: Stage, stage_time_limit_ms: int = 600_000, lookup_timeout_s: float = 60) -> None:
         self.ledger, self.publisher, self.reference = ListLedger(), ListPublisher(), LateReference()
         self.released: list[str] = []
         services = Services(
@@ -45,8 +45,8 @@ class Bench:
             targets={},
             translators={},
         )
-        settings = Settings(database_url="sqlite+aiosqlite://")
-        self.runner = Runner(stages, services, settings, asyncio.get_running_loop())
+        settings = Settings(database_url="sqlite+aiosqlite://", stage_time_limit_ms=stage_time_limit_ms)
+        self.runner = Runner(stages, services, settings, asyncio.get_running_loop(), lookup_timeout_s)
 
     async def _history(self, batch: Batch) -> dict:
         return {}
@@ -54,9 +54,9 @@ class Bench:
     async def _release(self, keys: list[str]) -> None:
         self.released += keys
 
-    async def run(self, name: str, batch: Batch) -> None:
+    async def run(self, name: str, batch: Batch, setbacks: int = 0) -> None:
         def in_a_worker_thread() -> Future[None]:
-            return self.runner.handle(name, encode(batch))
+            return self.runner.handle(name, encode(batch), setbacks)
 
         future = await asyncio.to_thread(in_a_worker_thread)
         await asyncio.wrap_future(future)
@@ -121,6 +121,50 @@ async def test_a_stage_that_waits_is_run_on_the_loop():
     bench = Bench(stage(waits))
     await bench.run("waits", a_batch(an_expense("E-1"), an_expense("E-2")))
     assert len(bench.ledger.entries[0].steps) == 2
+
+
+async def test_a_record_that_hangs_holds_up_none_of_its_neighbours():
+    async def hangs(record: Document, context: Context) -> Validated:
+        if record.id == "E-2":
+            await asyncio.Event().wait()
+        return Validated(document=record)
+
+    bench = Bench(stage(hangs), stage(passes), stage_time_limit_ms=50)
+    await bench.run("hangs", a_batch(an_expense("E-1"), an_expense("E-2"), an_expense("E-3")))
+    assert [step.outcome for step in bench.ledger.entries[0].steps] == ["passed", "retried", "passed"]
+    assert [(message.stage, len(message.batch.items)) for message in bench.publisher.messages] == [
+        ("hangs", 1),
+        ("passes", 2),
+    ]
+
+
+async def test_a_database_gone_silent_is_an_outage_and_not_the_message_s_fault():
+    class Silent(Bench):
+        async def _history(self, batch: Batch) -> dict:
+            await asyncio.Event().wait()
+            return {}
+
+    bench = Silent(msgspec.structs.replace(stage(passes), reads_history=True), lookup_timeout_s=0.05)
+    with pytest.raises(TransientError, match="look-up"):
+        await bench.run("passes", a_batch(an_expense()))
+
+
+@pytest.mark.parametrize("attempt", [1, 3])
+async def test_records_of_a_message_that_keeps_coming_back_go_on_one_by_one(attempt):
+    bench = Bench(stage(passes))
+    await bench.run("passes", a_batch(an_expense("E-1"), an_expense("E-2"), attempt=attempt), setbacks=2)
+    assert [
+        (message.stage, [item.id for item in message.batch.items], message.batch.envelope.attempt)
+        for message in bench.publisher.messages
+    ] == [("passes", ["r-E-1"], attempt), ("passes", ["r-E-2"], attempt)]
+    assert len({message.batch.envelope.id for message in bench.publisher.messages}) == 2
+    assert bench.ledger.entries == []
+
+
+async def test_a_record_alone_is_worked_on_however_often_it_came_back():
+    bench = Bench(stage(passes))
+    await bench.run("passes", a_batch(an_expense()), setbacks=5)
+    assert len(bench.ledger.entries) == 1
 
 
 async def test_bytes_that_are_no_batch_are_refused_at_once():
