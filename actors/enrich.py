@@ -1,5 +1,7 @@
 """Enrich: find out where a document belongs and what it is worth (content enricher)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -73,10 +75,11 @@ def attribute(document: TimeEntry | Expense, context: Context) -> Attribution:
     check_employed(worker, document, context)
     check_open(project, document, context)
     name, entity = legal_entity_of(document, project, worker, context)
-    if context.reference.period_closed(name, document.date):
-        raise PermanentError(PERIOD_CLOSED, f"period {document.date:%Y-%m} is closed for {name}")
-    amount, cost = value_of(document, worker, project, entity, context)
-    rate = context.exchange_rate(amount.currency, entity.currency, document.date)
+    with in_the_books_of(name):
+        if context.reference.period_closed(name, document.date):
+            raise PermanentError(PERIOD_CLOSED, f"period {document.date:%Y-%m} is closed for {name}")
+        amount, cost = value_of(document, worker, project, entity, context)
+        rate = context.exchange_rate(amount.currency, entity.currency, document.date)
     return Attribution(
         legal_entity=name,
         amount=amount,
@@ -89,6 +92,16 @@ def attribute(document: TimeEntry | Expense, context: Context) -> Attribution:
         cost_center=document.cost_center or (worker.cost_center if worker else None),
         tax_regime=entity.tax_regime,
     )
+
+
+@contextmanager
+def in_the_books_of(legal_entity: str) -> Iterator[None]:
+    """What fails in here fails for this legal entity: its people look for it by that name."""
+    try:
+        yield
+    except PermanentError as error:
+        error.legal_entity = legal_entity
+        raise
 
 
 def attribute_master(document: MasterDocument, context: Context) -> Attribution:

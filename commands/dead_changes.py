@@ -121,7 +121,8 @@ def discard(as_json: bool, everything: bool, reason: str | None, yes: bool, acto
     if as_json:
         print_json({"discarded": done.count, "skipped": done.skipped})
         return status
-    say(f"{done.count:,} discarded" + (f", {done.skipped:,} skipped: no longer open" if done.skipped else "") + ".")
+    why = "no longer open, or the target may hold them (requeue asks it)"
+    say(f"{done.count:,} discarded" + (f", {done.skipped:,} skipped: {why}" if done.skipped else "") + ".")
     return status
 
 

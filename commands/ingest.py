@@ -75,7 +75,7 @@ def ingest(
     else:
         print_summary(done.summary, rejects)
         print_at_rest(done, embedded=current_settings().embedded)
-    return 1 if done.summary.errors else 0
+    return 0 if done.summary.holds else 1
 
 
 async def _nowhere(_: object) -> None:

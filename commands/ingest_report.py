@@ -79,8 +79,11 @@ def print_summary(summary: Summary, rejects: Path | None) -> None:
     if sheet.read and not sheet.accepted and not sheet.rejected:
         say(f"{verb}: nothing new. All {sheet.seen_before:,} records were here already.")
     if sheet.rejected:
-        where = f"in {rejects}" if rejects else "name a file with --rejects to see them"
+        where = f"in {rejects}" if rejects else "name a file with --rejects to see them all"
         say(f"{counted(sheet.rejected, 'row was', 'rows were')} refused: {where}.")
+        print_table(
+            ("row", "column", "why"), [(one.row, one.column, one.reason) for one in summary.refusals], right=("row",)
+        )
     for error in summary.errors:
         say(error, "red")
     if summary.owed:

@@ -12,7 +12,7 @@ from commands.map_check import check
 from commands.output import counted, json_option, print_json, print_table, say
 from commands.session import actor_option, with_engine
 from ops.bootstrap import Engine
-from ops.cross_reference import read_mappings, waiting_for_mapping
+from ops.cross_reference import check_mapping, read_mappings, waiting_for_mapping
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])
 
@@ -54,6 +54,7 @@ def set_(
     first, last = _day(valid_from), _day(valid_to)
     if first and last and last < first:
         raise Unusable(f"--to {last} is before --from {first}")
+    check_mapping(kind, key, value)
     waiting = with_engine(lambda engine: _set(engine, kind, key, value, first, last, actor))
     if as_json:
         print_json(

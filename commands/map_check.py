@@ -60,7 +60,8 @@ def _print(one: Checked, mapping: Path) -> None:
         print_table(("row", "column", "why"), [(p.row, p.column, p.reason) for p in one.problems], right=("row",))
     if one.mapped == 0:
         say()
-        say("No row was mapped: compare [where] with the file.", "red")
+        compare = "compare [where] with the file" if one.filtered else "mend what is named above"
+        say(f"No row was mapped: {compare}.", "red")
     elif one.is_good:
         say()
         say(f"Good: tieout ingest {one.path} --map {mapping}", "green")

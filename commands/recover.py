@@ -8,8 +8,7 @@ from commands.filters import DURATION
 from commands.output import counted, json_option, print_json, say
 from commands.session import current_settings, with_engine
 from ops.bootstrap import Engine
-
-owed_rows_max = 50_000
+from ops.recovery import relay
 
 
 @click.command()
@@ -29,12 +28,12 @@ def recover(older_than: timedelta | None, dry_run: bool, as_json: bool) -> None:
     age_s = older_than.total_seconds() if older_than is not None else (0 if embedded else None)
 
     async def drive(engine: Engine) -> tuple[int, int]:
-        owed = await engine.outbox.pending(limit=owed_rows_max)
+        owed = await engine.outbox.count()
         # Embedded, nothing is driven without a worker in this very process: only look, and then start one.
         only_look = dry_run or embedded
         if not only_look:
-            await engine.publish_outbox(owed)
-        return len(owed), await engine.recover(age_s, dry_run=only_look)
+            await relay(engine, 0)
+        return owed, await engine.recover(age_s, dry_run=only_look)
 
     owed, driven = with_engine(drive)
     if embedded and not dry_run:

@@ -12,7 +12,10 @@ TECHNICAL = "technical"
 
 
 class Failure(Contract, frozen=True, kw_only=True):
-    """What went wrong with one record at one stage. `owner` is a role: finance, pmo, hr, it."""
+    """What went wrong with one record at one stage. `owner` is a role: finance, pmo, hr, it.
+
+    `legal_entity` is whose books it keeps the record out of, as far as the stage had found out.
+    """
 
     stage: str
     code: str
@@ -22,6 +25,7 @@ class Failure(Contract, frozen=True, kw_only=True):
     attempts: int
     first_at: datetime
     last_at: datetime
+    legal_entity: str | None = None
 
 
 class DeadLetter(Contract, frozen=True, kw_only=True):

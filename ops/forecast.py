@@ -72,7 +72,7 @@ async def _forecast(letter: DeadLetter, judges: Judges) -> Forecast:
     names = [stage.name for stage in judges.stages]
     if letter.failure.stage not in names:
         return _say(letter, WOULD_FAIL, letter.failure.stage, "UNDECODABLE", "it failed at no stage of the pipeline")
-    batch = continuation(letter)
+    batch = continuation([letter])
     history = (await judges.history(batch)).get(letter.record_id, NO_HISTORY)
     waiting: list[tuple[int, Item]] = [(names.index(letter.failure.stage), batch.items[0])]
     verdict, reached = WOULD_PASS, letter.failure.stage

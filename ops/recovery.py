@@ -11,7 +11,7 @@ from loguru import logger
 
 from broker.delivery import Unroutable
 from contracts.envelope import LIVE, Batch, Envelope, Item
-from ops.requeueing import message_for
+from ops.requeueing import messages_for
 from pipeline.errors import TransientError
 from pipeline.messages import decode, derived_id, encode
 from pipeline.ports import Message, Publisher
@@ -147,7 +147,7 @@ def _rows(engine: "Engine", found: Sequence[StrandedRecord]) -> list[OutboxRow]:
     """Requeued records continue at their stage, posted ones are read back, the others start over, in batches."""
     restart = [record for record in found if record.moves and not record.letters]
     read_back = [record for record in found if record.letters or not record.moves]
-    rows = [message_for(letter) for record in found for letter in record.letters]
+    rows = messages_for([letter for record in found for letter in record.letters], engine.settings)
     first, last = next(iter(engine.runner.stages)), next(reversed(engine.runner.stages))
     rows += _batches(
         engine, first, [(record, _item(record, record.payload)) for record in restart if record.payload is not None]

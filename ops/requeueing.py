@@ -1,14 +1,17 @@
 """Requeue: dead letters go back to the stage where they failed, as the records they are, with who and why."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from contracts.envelope import Batch, Envelope, Item
+from contracts.envelope import LIVE, Batch, Envelope, Item
 from contracts.failure import DeadLetter
-from pipeline.messages import derived_id, encode
+from pipeline.messages import derived_id, encode, item_overhead_bytes
+from pipeline.settings import Settings
 from store.dead_letter_filter import DeadLetterFilter
 from store.outbox import OutboxRow
 from store.record_states import states_of
@@ -26,42 +29,75 @@ class RequeueResult(msgspec.Struct, frozen=True, kw_only=True):
     at_rest: dict[str, int] = {}
 
 
-def continuation(letter: DeadLetter) -> Batch:
-    """The message that continues a letter: same record, correlation and source, and a first attempt again.
+def continuation(letters: Sequence[DeadLetter]) -> Batch:
+    """The message that continues letters of one kind: same records, correlation and source, a first attempt again.
 
-    Its id follows from the failure, so that copies of it are known as such, and the next requeue as another one.
+    Its id follows from the failures, so that copies of it are known as such, and the next requeue as another one.
     """
-    item = Item(
-        id=letter.record_id,
-        subject=letter.subject,
-        revision=letter.revision,
-        correlationid=letter.correlationid,
-        body=letter.body,
-        target=letter.target,
+    items = tuple(
+        Item(
+            id=letter.record_id,
+            subject=letter.subject,
+            revision=letter.revision,
+            correlationid=letter.correlationid,
+            body=letter.body,
+            target=letter.target,
+        )
+        for letter in letters
     )
+    first = letters[0]
+    failures = (part for letter in letters for part in (letter.id, letter.failure.last_at.isoformat()))
     envelope = Envelope(
-        id=derived_id(letter.id, "requeue", letter.failure.last_at.isoformat()),
-        source=letter.source,
-        type=letter.document_type,
+        id=derived_id("requeue", *failures),
+        source=first.source,
+        type=first.document_type,
         time=datetime.now(UTC),
-        lane=letter.lane,
-        dataschema=letter.document_type,
-        causationid=letter.id,
-        region=letter.region,
-        traceparent=letter.traceparent,
+        lane=first.lane,
+        dataschema=first.document_type,
+        causationid=first.id,
+        region=first.region,
+        traceparent=first.traceparent if len(letters) == 1 else None,
     )
-    return Batch(envelope=envelope, items=(item,))
+    return Batch(envelope=envelope, items=items)
 
 
-def message_for(letter: DeadLetter) -> OutboxRow:
-    """The letter as a message that is owed to the stage where it failed."""
-    return OutboxRow(stage=letter.failure.stage, lane=letter.lane, records=1, body=encode(continuation(letter)))
+def messages_for(letters: Sequence[DeadLetter], settings: Settings) -> list[OutboxRow]:
+    """The letters as messages owed to the stages where they failed: like ones together, as their lane allows."""
+    rows = []
+    for _, group in groupby(sorted(letters, key=_kind), key=_kind):
+        rows += [
+            OutboxRow(
+                stage=part[0].failure.stage, lane=part[0].lane, records=len(part), body=encode(continuation(part))
+            )
+            for part in _parts(list(group), settings)
+        ]
+    return rows
+
+
+def _kind(letter: DeadLetter) -> tuple[str, ...]:
+    target, region = letter.target or "", letter.region or ""
+    return letter.failure.stage, letter.source, letter.document_type, letter.lane, target, region
+
+
+def _parts(alike: Sequence[DeadLetter], settings: Settings) -> Iterator[Sequence[DeadLetter]]:
+    """Cut what may travel together into pieces below the bounds on records and bytes."""
+    records_max = 1 if alike[0].lane == LIVE else settings.bulk_batch_records_max
+    part: list[DeadLetter] = []
+    size = 0
+    for letter in alike:
+        grows_by = len(letter.body) + item_overhead_bytes
+        if part and (len(part) == records_max or size + grows_by > settings.message_bytes_max):
+            yield part
+            part, size = [], 0
+        part.append(letter)
+        size += grows_by
+    yield part
 
 
 async def requeue(engine: "Engine", letter_ids: Sequence[str], actor: str, reason: str) -> RequeueResult:
     """Requeue open letters and, where everything is embedded, wait until their records are at rest again."""
     letters = await engine.dead_letters.list(DeadLetterFilter(ids=tuple(letter_ids)))
-    done = await engine.dead_letters.requeue(letter_ids, actor, reason, message_for)
+    done = await engine.dead_letters.requeue(letter_ids, actor, reason, partial(messages_for, settings=engine.settings))
     await engine.publish_outbox(done.outbox)
     at_rest: dict[str, int] = {}
     if engine.settings.embedded:

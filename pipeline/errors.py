@@ -30,6 +30,8 @@ class PermanentError(PipelineError):
         super().__init__(message)
         self.code = code
         self.owner = owner or code.owner
+        #: Whose books the record is kept out of, where the stage has found out before it failed.
+        self.legal_entity: str | None = None
 
 
 class UndecodableMessage(PermanentError):

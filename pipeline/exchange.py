@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import date
 from decimal import Decimal, InvalidOperation
 
+from contracts.money import minor_units
 from pipeline.codes import EXCHANGE_RATE_MISSING
 from pipeline.errors import PermanentError
 
@@ -31,11 +32,31 @@ def exchange_rate(look_up: Callable[[str, str, date], str | None], currency: str
     raise PermanentError(EXCHANGE_RATE_MISSING, f"no exchange rate {currency}/{into} on {on}")
 
 
+def check_rate(pair: str, text: str) -> None:
+    """Refuse what `exchange_rate` could not use, before anybody relies on it.
+
+    Raises:
+      ValueError: the key is no pair of ISO 4217 currencies such as `CHF/EUR`, or the value is no number above 0.
+    """
+    currencies = pair.split("/")
+    if len(currencies) != 2:
+        raise ValueError(f"exchange_rate {pair!r}: expected two currencies such as CHF/EUR")
+    for currency in currencies:
+        minor_units(currency)
+    if _number(text) is None:
+        raise ValueError(f"exchange_rate {pair} is {text!r}: expected a number above 0 such as 1.0650")
+
+
 def _rate(text: str, pair: str) -> Decimal:
+    rate = _number(text)
+    if rate is None:
+        raise PermanentError(EXCHANGE_RATE_MISSING, f"exchange rate {pair} is {text!r}: expected a number above 0")
+    return rate
+
+
+def _number(text: str) -> Decimal | None:
     try:
         rate = Decimal(text)
     except InvalidOperation:
-        rate = Decimal(0)
-    if not rate.is_finite() or rate <= 0 or abs(rate.adjusted()) > magnitude_max:
-        raise PermanentError(EXCHANGE_RATE_MISSING, f"exchange rate {pair} is {text!r}: expected a number above 0")
-    return rate
+        return None
+    return rate if rate.is_finite() and rate > 0 and abs(rate.adjusted()) <= magnitude_max else None

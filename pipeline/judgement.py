@@ -119,7 +119,7 @@ def verdict_on(error: Exception, stage: Stage, context: Context, record: Any, at
         case DependencyMissing():
             return Parked(error.key)
         case PermanentError():
-            return _failed(error.code, error.owner, str(error), stage, context, record)
+            return _failed(error.code, error.owner, str(error), stage, context, record, error.legal_entity)
         case TransientError(burns_attempt=False):
             return Retried(error.retry_after_ms or backoff_ms(attempt), burns=False, reason=str(error))
         case TransientError() if attempt < attempts_max:
@@ -141,7 +141,15 @@ def _where(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-def _failed(code: Code, owner: str, message: str, stage: Stage, context: Context, record: Any) -> Failed:
+def _failed(
+    code: Code,
+    owner: str,
+    message: str,
+    stage: Stage,
+    context: Context,
+    record: Any,
+    legal_entity: str | None = None,
+) -> Failed:
     now = datetime.now(UTC)
     failure = Failure(
         stage=stage.name,
@@ -152,5 +160,6 @@ def _failed(code: Code, owner: str, message: str, stage: Stage, context: Context
         attempts=context.envelope.attempt,
         first_at=context.envelope.firstfailedat or now,
         last_at=now,
+        legal_entity=legal_entity,
     )
     return Failed(failure, worth(record, context.reference))

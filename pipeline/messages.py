@@ -10,6 +10,9 @@ import msgspec
 from contracts.envelope import Batch, Envelope, Item
 from pipeline.ports import Message
 
+#: About what an item adds to its body on the wire: ids, revision, names.
+item_overhead_bytes = 300
+
 _decoder = msgspec.json.Decoder(Batch)
 _encoder = msgspec.json.Encoder()
 
@@ -74,7 +77,7 @@ def in_messages(cause: Envelope, stage: str, items: Iterable[Item], *, bytes_max
     group: list[Item] = []
     size = 0
     for item in items:
-        grows_by = len(item.body) + 300
+        grows_by = len(item.body) + item_overhead_bytes
         if group and (size + grows_by > bytes_max or group[-1].target != item.target):
             yield Message(stage=stage, batch=caused_by(cause, stage, tuple(group)))
             group, size = [], 0

@@ -1,5 +1,6 @@
 """Twelve-factor settings: one frozen value, read from a mapping of environment variables by `read_settings`."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -69,6 +70,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             values[field] = found
     values.setdefault("database_url", f"sqlite:///{values.get('data_dir', 'var')}/tieout.db")
     values["database_url"] = _async_driver(values["database_url"])
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", values.get("prefix", "tieout")):
+        raise InvalidSetting(f"TIEOUT_PREFIX={values['prefix']!r}: expected letters, digits, dots, dashes, underscores")
     for field, value in values.items():
         kind = Settings.__annotations__[field]
         if kind is int and not value.strip().isdigit():
@@ -81,7 +84,8 @@ def _async_driver(url: str) -> str:
     parts = urlsplit(url)
     scheme = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite+aiosqlite"}
     if parts.scheme.partition("+")[0] not in scheme:
-        raise InvalidSetting(f"DATABASE_URL={parts.scheme}:...: expected sqlite:///FILE or postgresql://HOST/DATABASE")
+        shown = f"{parts.scheme}:..." if parts.scheme else "no URL"
+        raise InvalidSetting(f"DATABASE_URL ({shown}): expected sqlite:///FILE or postgresql://HOST/DATABASE")
     if "+" in parts.scheme:
         return url
     return url.replace(f"{parts.scheme}:", f"{scheme[parts.scheme]}:", 1) if parts.scheme else urlunsplit(parts)

@@ -85,4 +85,6 @@ def _takes(standing: Standing, row: Row[Any], state: str) -> bool:
     """Move what the letter is about. Without a record of ours, all that can be done is to discard it."""
     if row.record_id is None or not standing.holds(row.record_id):
         return state == DISCARDED
+    if state == DISCARDED and standing.in_doubt(row.record_id, row.target):
+        return False  # the target may hold it: once it is out of sight, nobody would ever ask
     return row.letter is not None and standing.move(row.record_id, row.target, state, allowed_from=(DEAD,))

@@ -78,7 +78,7 @@ class Requeued(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Discarded(msgspec.Struct, frozen=True, kw_only=True):
-    """`skipped`: matched, but no longer open when its turn came."""
+    """`skipped`: matched, but no longer open when its turn came, or the target may hold it and was not asked yet."""
 
     batch: str
     count: int
@@ -153,13 +153,13 @@ class DeadLetters:
         which: DeadLetterFilter | Sequence[str],
         actor: str,
         reason: str,
-        message_for: Callable[[DeadLetter], OutboxRow],
+        messages_for: Callable[[Sequence[DeadLetter]], Sequence[OutboxRow]],
     ) -> Requeued:
         """Send open letters back to the stage where they failed, at most 500 in one transaction.
 
         Args:
           which: a filter, or the ids of letters. Letters that die while this runs are not among them.
-          message_for: builds the message that continues a letter. Called inside the transaction.
+          messages_for: builds the messages that continue letters. Called inside the transaction.
 
         When it fails half-way, what was committed stays requeued; the rest stays open.
         """
@@ -173,7 +173,7 @@ class DeadLetters:
                 if page[0] == matching[0]:
                     await _tell_batch(connection, actor, "requeue", reason, batch, which, len(matching))
                 letters = [msgspec.json.decode(row.letter, type=DeadLetter) for row in claimed]
-                added = await self._outbox.add(connection, [message_for(letter) for letter in letters])
+                added = await self._outbox.add(connection, messages_for(letters))
             outbox.extend(added)
             count += len(claimed)
         return Requeued(batch=batch, count=count, skipped=len(matching) - count, outbox=outbox)
@@ -208,7 +208,7 @@ class DeadLetters:
             await Standing.load(connection, self._db, [row.record_id] if row.record_id is not None else [])
             row = await _row(connection, letter_id)
             if row.status != OPEN or row.record_id is None or row.letter is None:
-                raise LetterNotOpen(f"dead letter {letter_id!r} is {row.status}; only only open ones can be edited")
+                raise LetterNotOpen(f"dead letter {letter_id!r} is {row.status}; only open ones can be edited")
             letter = msgspec.json.decode(row.letter, type=DeadLetter)
             edited = msgspec.structs.replace(letter, body=msgspec.Raw(new_body))
             await connection.execute(

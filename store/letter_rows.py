@@ -17,7 +17,7 @@ _encoder = msgspec.json.Encoder()
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
 _DAY = re.compile(r"\b\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
 #: A number on its own; not one inside a name (`P-100`), a month (`2026-03`), a version, or quotes.
-_NUMBER = re.compile(r"(?<![\w.'\"/:-])[-+]?\d+([.,]\d+)*(?![\w'\"/:-])")
+_NUMBER = re.compile(r"(?<!ISO )(?<![\w.'\"/:-])[-+]?\d+([.,]\d+)*(?![\w'\"/:-])")
 
 
 class _Document(msgspec.Struct):
@@ -91,7 +91,7 @@ def letter_row(letter: DeadLetter) -> dict[str, Any]:
         "subject": letter.subject,
         "revision": letter.revision,
         "lane": letter.lane,
-        "legal_entity": legal_entity(bytes(letter.body)),
+        "legal_entity": letter.failure.legal_entity or legal_entity(bytes(letter.body)),
         "currency": letter.amount.currency,
         "amount_minor": letter.amount.minor(),
         "letter": _encoder.encode(letter),

@@ -206,6 +206,14 @@ class Standing:
             return delivery.state if delivery is not None else None
         return self.records[record_id].state if self.holds(record_id) and not self.deliveries[record_id] else None
 
+    def in_doubt(self, record_id: str, target: str | None) -> bool:
+        """Whether a call of the delivery (no target: of any) was announced and never answered."""
+        return any(
+            delivery.intent_at is not None and delivery.answered_at is None
+            for delivery in self.deliveries[record_id].values()
+            if target in (None, delivery.target)
+        )
+
     def take_back_intent(self, record_id: str, target: str) -> None:
         """The target has refused for good: it was called, and it certainly holds nothing."""
         delivery = self.delivery(record_id, target)

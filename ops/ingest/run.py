@@ -18,7 +18,16 @@ from ops.ingest.reader import open_rows
 from ops.ingest.records import Origin
 from ops.ingest.rejects_file import RejectsFile
 from ops.ingest.rows import Row
-from ops.ingest.sheet import ACCEPTED, REJECTED, SEEN_BEFORE, FileSummary, Sheet, Summary
+from ops.ingest.sheet import (
+    ACCEPTED,
+    REJECTED,
+    SEEN_BEFORE,
+    FileSummary,
+    Refusal,
+    Sheet,
+    Summary,
+    refusals_shown_max,
+)
 from ops.ingest.translation import BadCell, Translation, judge_row
 from pipeline.errors import TransientError
 from pipeline.rules import Rules
@@ -238,6 +247,8 @@ class _Run:
         file.sheet.filtered += chunk.filtered
         file.sheet.read += chunk.read
         file.sheet.count(REJECTED, [reject.money for reject in chunk.rejects])
+        for reject in chunk.rejects[: refusals_shown_max - len(file.refusals)]:
+            file.refusals.append(Refusal(file.path, reject.row_number, reject.column, reject.reason))
         if self._intake is None or file.run_id is None:
             file.sheet.count(ACCEPTED, [record.money for record in chunk.records])
             return

@@ -55,13 +55,30 @@ class Sheet(msgspec.Struct, kw_only=True):
         }
 
 
+#: Refused rows that a summary shows; all of them are in the rejects file.
+refusals_shown_max = 5
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A refused row, by its number in its file."""
+
+    path: str
+    row: int
+    column: str | None
+    reason: str
+
+
 class FileSummary(msgspec.Struct, kw_only=True):
-    """One file. `error` says why it could not be read to its end; what could be read has been accepted."""
+    """One file. `error` says why it could not be read to its end; what could be read has been accepted.
+
+    `refusals` holds the first refused rows.
+    """
 
     path: str
     sheet: Sheet = msgspec.field(default_factory=Sheet)
     run_id: str | None = None
     error: str | None = None
+    refusals: list[Refusal] = []
 
 
 class Summary(msgspec.Struct, kw_only=True):
@@ -85,6 +102,17 @@ class Summary(msgspec.Struct, kw_only=True):
         """One line per file that could not be read to its end."""
         return [file.error for file in self.files if file.error is not None]
 
+    @property
+    def refusals(self) -> list[Refusal]:
+        """The first refused rows of all files."""
+        return [refusal for file in self.files for refusal in file.refusals][:refusals_shown_max]
+
+    @property
+    def holds(self) -> bool:
+        """Every file was read to its end, and not everything that was wanted from them was refused."""
+        sheet = self.sheet
+        return not self.errors and not (sheet.read and sheet.read == sheet.rejected)
+
     def as_dict(self) -> dict[str, object]:
         """For `--json`: the totals at the top, then per file. Amounts are decimal strings."""
         return {
@@ -93,6 +121,7 @@ class Summary(msgspec.Struct, kw_only=True):
             "seconds": round(self.seconds, 3),
             "owed": self.owed,
             "errors": self.errors,
+            "refusals": [msgspec.structs.asdict(refusal) for refusal in self.refusals],
             "files": [
                 {"path": file.path, "run_id": file.run_id, "error": file.error, **_counted(file.sheet)}
                 for file in self.files

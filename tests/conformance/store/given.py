@@ -110,8 +110,12 @@ def a_letter(
     return msgspec.structs.replace(letter, **changes)
 
 
-def continuation(letter: DeadLetter) -> OutboxRow:
-    """What a requeue of a letter owes to the broker."""
+def continuation(letters: Sequence[DeadLetter]) -> list[OutboxRow]:
+    """What a requeue of letters owes to the broker: a message each."""
+    return [_continuation(letter) for letter in letters]
+
+
+def _continuation(letter: DeadLetter) -> OutboxRow:
     item = Item(
         id=letter.record_id, subject=letter.subject, revision=letter.revision, correlationid="c", body=letter.body
     )

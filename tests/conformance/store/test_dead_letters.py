@@ -145,8 +145,8 @@ async def test_many_letters_are_requeued_page_by_page(given: Given) -> None:
 async def test_a_message_that_cannot_be_built_leaves_its_letters_open(given: Given, archive: DeadLetters) -> None:
     await died(given, a_record("E-1"), a_record("E-2"))
 
-    def broken(letter: Any) -> Any:
-        raise RuntimeError(f"no stage for {letter.id}")
+    def broken(letters: Any) -> Any:
+        raise RuntimeError(f"no stage for {letters[0].id}")
 
     with pytest.raises(RuntimeError, match="no stage"):
         await archive.requeue(DeadLetterFilter(), "ann", "again", broken)

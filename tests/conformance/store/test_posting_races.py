@@ -11,6 +11,7 @@ from contracts.money import Money
 from pipeline.entries import Entry, StateChange
 from store.balance import target_totals
 from store.database import Database
+from store.dead_letters import DeadLetters
 from store.ledger import LedgerWriter
 from store.outbox import Outbox, OutboxRow
 from store.postings import StorePostings
@@ -162,3 +163,18 @@ async def test_behind_an_unanswered_call_that_only_a_person_moves_nothing_waits_
     assert await desk.intend("r2", "s", "2") == "blocked"
     await desk.requeued()
     assert await desk.intend("r2", "s", "2") == "leased"
+
+
+async def test_what_the_target_may_hold_is_not_discarded_before_it_was_asked(database: Database, desk: Desk) -> None:
+    await accept(database)
+    await desk.intend("r1", "r1", "1")
+    await desk.postings.doubt("r1", document(), "no answer for 30 s")
+    unanswered = letter(stage="post", code="OUTCOME_UNKNOWN", category=TECHNICAL, target="ledger")
+    await desk.ledger.record(
+        Entry(dead=[unanswered], states=[StateChange(record_id="r1", state="dead", target="ledger")])
+    )
+    archive = DeadLetters(database, Outbox(database))
+    done = await archive.discard([unanswered.id], "ann", "we gave up")
+    assert (done.count, done.skipped) == (0, 1)
+    assert await state_of(database) == "dead"
+    assert (await archive.show(unanswered.id)).summary.status == "open"

@@ -233,3 +233,9 @@ def test_the_period_is_looked_at_again_when_the_legal_entity_is_known():
     error = enriching_refused(an_expense(project="P-1"), reference=reference, rules=TWO_ENTITIES)
     assert (error.code.name, "CH01" in str(error)) == ("PERIOD_CLOSED", True)
     assert enriching(an_expense(), reference=reference, rules=TWO_ENTITIES)
+
+
+def test_what_fails_once_the_legal_entity_is_known_names_it():
+    reference = a_reference(a_project(legal_entity="CH01"), a_worker(), a_customer(), closed=[("CH01", "2026-03")])
+    refusal = enriching_refused(an_entry(rate=Decimal(100)), reference=reference, rules=TWO_ENTITIES)
+    assert (refusal.code.name, refusal.legal_entity) == ("PERIOD_CLOSED", "CH01")

@@ -34,3 +34,8 @@ def test_an_unknown_database_is_refused_without_showing_its_password():
     with pytest.raises(InvalidSetting, match="expected sqlite") as error:
         read_settings({"DATABASE_URL": "mysql://u:secret@h/d"})
     assert "secret" not in str(error.value)
+
+
+def test_a_prefix_that_no_queue_could_be_named_by_is_refused():
+    with pytest.raises(InvalidSetting, match="TIEOUT_PREFIX='op trial\\*'"):
+        read_settings({"TIEOUT_PREFIX": "op trial*"})
