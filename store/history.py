@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from pipeline.history import DayEntry, History, Revision
 from pipeline.states import DEAD, DISCARDED, DUPLICATE, SUPERSEDED
 from store.database import Database
-from store.standing import chunks
+from store.statements import chunks
 from store.tables import records
 
 #: Records whose hours do not count for their worker and day.

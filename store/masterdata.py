@@ -16,7 +16,7 @@ from pipeline.states import POSTED
 from store.database import Database
 from store.group_commit import GroupCommit
 from store.reference import next_version
-from store.standing import chunks
+from store.statements import chunks
 from store.tables import deliveries, masters, records
 
 TARGET = "masterdata"

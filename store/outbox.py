@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pipeline.states import IN_FLIGHT
 from store.database import Database
-from store.standing import Standing, chunks
+from store.standing import Standing
+from store.statements import chunks
 from store.tables import outbox, parked, steps
 
 

@@ -20,7 +20,8 @@ from store.letter_rows import storable
 from store.masterdata import TARGET as MASTER_DATA
 from store.masterdata import canonical_id
 from store.outbox import Outbox, OutboxRow, rows_parked_under
-from store.standing import OPEN, DeliveryRow, RecordRow, Standing, UnknownRecord, chunks
+from store.standing import OPEN, DeliveryRow, RecordRow, Standing, UnknownRecord
+from store.statements import chunks
 from store.tables import dead_letters, deliveries, records, steps
 
 STAGE = "post"

@@ -14,7 +14,7 @@ from contracts.failure import DeadLetter
 from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED, POSTED, SUBMITTED
 from store.database import Database
 from store.dead_letter_filter import REQUEUED
-from store.standing import chunks
+from store.statements import chunks
 from store.tables import dead_letters, deliveries, outbox, records, steps
 
 #: What should be moving towards its target.

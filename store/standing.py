@@ -6,9 +6,9 @@ it exact to judge in memory what may become what, and to write the difference wi
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from sqlalchemy import Column, bindparam, delete, func, select, update
@@ -19,12 +19,8 @@ from pipeline.errors import PipelineError
 from pipeline.ports import posting_key
 from pipeline.states import ALLOWED_FROM, DEAD, DISCARDED, IN_FLIGHT, LEAST_DONE_FIRST, PARKED
 from store.database import Database
+from store.statements import chunks, update_rows
 from store.tables import dead_letters, deliveries, parked, records
-
-T = TypeVar("T")
-
-#: Values in one IN list: a statement takes 32,766 parameters on SQLite and 65,535 on PostgreSQL.
-values_per_statement_max = 5000
 
 flags_length_max = 200
 
@@ -245,9 +241,9 @@ class Standing:
             for row in rows
             if self._deliveries_before.get(row.posting_key, _FRESH) not in (_FRESH, msgspec.structs.astuple(row))
         ]
-        await _update(connection, deliveries, "posting_key", _DELIVERY_CHANGES, changed, now)
+        await update_rows(connection, deliveries, "posting_key", _DELIVERY_CHANGES, changed, now)
         altered = [row for row in self.records.values() if self._records_before[row.id] != msgspec.structs.astuple(row)]
-        await _update(connection, records, "id", _RECORD_CHANGES, altered, now)
+        await update_rows(connection, records, "id", _RECORD_CHANGES, altered, now)
         await self._close_what_was_left(connection)
 
     def _add(self, record_rows: Iterable[RecordRow], delivery_rows: Iterable[DeliveryRow]) -> None:
@@ -334,22 +330,3 @@ _FRESH: tuple[Any, ...] = ()
 def least_done(states: Iterable[str]) -> str:
     """The state that a record with these deliveries is counted under."""
     return min(states, key=_LATENESS.__getitem__)
-
-
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Cut a list into pieces that one statement takes as parameters."""
-    for start in range(0, len(values), values_per_statement_max):
-        yield values[start : start + values_per_statement_max]
-
-
-async def _update(
-    connection: AsyncConnection, table: Any, key: str, columns: Sequence[str], rows: Sequence[Any], now: datetime
-) -> None:
-    """Write these columns of rows under lock."""
-    if rows:
-        await connection.execute(
-            update(table)
-            .where(table.c[key] == bindparam("of"))
-            .values({name: bindparam(f"new_{name}") for name in columns} | {"changed_at": now}),
-            [{"of": getattr(row, key)} | {f"new_{name}": getattr(row, name) for name in columns} for row in rows],
-        )
