@@ -10,6 +10,7 @@ the channel was lost meanwhile               nothing: the broker has given the m
 import asyncio
 import concurrent.futures
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ class Counts(msgspec.Struct):
     dead_published: int = 0
 
 
-class Transport(dramatiq.Broker):
+class Transport(dramatiq.Broker, ABC):
     """Base of both brokers. Queues go by their short names (`validate.live`); the event loop owns everything.
 
     Other threads may call `enqueue`, and Dramatiq's threads what Dramatiq calls.
@@ -109,47 +110,49 @@ class Transport(dramatiq.Broker):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._crossing = None
 
+    @abstractmethod
     async def put(self, messages: Sequence[Outgoing]) -> None:
         """Put messages where they survive; raises TransientError unless every one is."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def put_dead(self, letters: Sequence[DeadLetter]) -> None:
         """Tell the dead-letter exchange."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def depths(self) -> dict[str, Depth]:
         """Every queue by its short name, the retry tiers and the dead-letter queue among them."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def has_room(self) -> None:
         """Wait until ingestion may put more. Never called by a stage: it would wait for itself."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def receive_dead(self, receive: Callable[[DeadDelivery], None], prefetch: int) -> Callable[[], Any]:
         """Consume the dead-letter queue; returns what to await to end it."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def attach(self, consumer: LaneConsumer) -> None:
         """Begin to feed the consumer."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def cancel(self, consumer: LaneConsumer) -> None:
         """Feed it no more; what it has may still be settled."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def detach(self, consumer: LaneConsumer) -> None:
         """End it: what it has not settled goes back to the queue."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _acknowledge(self, delivery: Delivery) -> None:
-        raise NotImplementedError
+        """Tell the broker that the message is done."""
 
+    @abstractmethod
     def _reject(self, consumer: LaneConsumer, epoch: int, tag: int, origin: Outgoing) -> None:
-        raise NotImplementedError
+        """Refuse the message for good: it goes to the dead-letter queue as it is."""
 
+    @abstractmethod
     def _return(self, delivery: Delivery) -> None:
         """Put the message back at once, since it could not be put anywhere else."""
-        raise NotImplementedError
 
     # Declaring
 

@@ -71,25 +71,25 @@ LETTER = (
 )
 
 
-def a_table(capsys, monkeypatch, columns: int) -> list[str]:
-    monkeypatch.setattr("commands.output.PIPE_COLUMNS", columns)
-    print_table(("id", "amount", "type", "why"), [LETTER], right=("amount",), below=("why", "type"))
+def a_table(capsys, columns: int) -> list[str]:
+    names = ("id", "amount", "type", "why")
+    print_table(names, [LETTER], right=("amount",), below=("why", "type"), columns_max=columns)
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_row_is_one_line_in_a_pipe(capsys, monkeypatch):
-    assert [line.split()[0] for line in a_table(capsys, monkeypatch, 1000)] == ["id", LETTER[0]]
+def test_a_row_is_one_line_in_a_pipe(capsys):
+    assert [line.split()[0] for line in a_table(capsys, 1000)] == ["id", LETTER[0]]
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])
-def test_a_narrow_table_breaks_no_id_and_no_amount(capsys, monkeypatch, columns):
-    lines = a_table(capsys, monkeypatch, columns)
+def test_a_narrow_table_breaks_no_id_and_no_amount(capsys, columns):
+    lines = a_table(capsys, columns)
     assert any(line.startswith(LETTER[0]) and LETTER[1] in line for line in lines)
     assert all(len(line) <= columns for line in lines if not line.startswith("    "))
 
 
-def test_what_does_not_fit_stands_below_its_row_in_one_piece(capsys, monkeypatch):
-    *_, below = a_table(capsys, monkeypatch, 60)
+def test_what_does_not_fit_stands_below_its_row_in_one_piece(capsys):
+    *_, below = a_table(capsys, 60)
     assert below == f"    {LETTER[3]}"
 
 
