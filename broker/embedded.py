@@ -9,8 +9,9 @@ import msgspec
 
 from broker.consumer import LaneConsumer
 from broker.delivery import DeadDelivery, Delivery, Outgoing, Unroutable
+from broker.gauges import Depth
 from broker.topology import BROKER_CODE
-from broker.transport import Depth, Transport
+from broker.transport import Transport
 from contracts.failure import DeadLetter
 
 #: Messages at hand (ready, delayed or unsettled) beyond which ingestion waits.

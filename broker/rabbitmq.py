@@ -14,10 +14,11 @@ from broker.connection import AmqpChannel, AmqpConnection, ConnectionLost, nodes
 from broker.consumer import LaneConsumer
 from broker.declaring import declare
 from broker.delivery import DUE, DeadDelivery, Delivery, Outgoing, own_headers
+from broker.gauges import Depth
 from broker.publishing import ConfirmedPublisher
 from broker.subscription import NOT_FOUND, Subscription
 from broker.topology import Topology, tier_for
-from broker.transport import DUE_SLACK_MS, Depth, Transport
+from broker.transport import DUE_SLACK_MS, Transport
 from contracts.failure import DeadLetter
 
 #: The AMQP type of a dead letter that we have published ourselves.

@@ -12,7 +12,7 @@ import concurrent.futures
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import dramatiq
 import msgspec
@@ -37,6 +37,7 @@ from broker.delivery import (
     whole_number,
 )
 from broker.encoding import Undecodable, decode_message, encode_message
+from broker.gauges import Counts, Depth
 from broker.middleware.stale import StaleDeliveries
 from contracts.failure import DeadLetter
 from pipeline.errors import PermanentError, TransientError
@@ -46,23 +47,6 @@ DUE_SLACK_MS = 500
 
 DEFAULT_PREFETCH = 16
 ENQUEUE_TIMEOUT_S = 60.0
-
-
-class Depth(NamedTuple):
-    """How many messages of a queue are ready, and how many consumers it has."""
-
-    ready: int
-    consumers: int
-
-
-class Counts(msgspec.Struct):
-    """What happened since this process opened its broker."""
-
-    acknowledged: int = 0
-    requeued: int = 0
-    rejected: int = 0
-    stale: int = 0
-    dead_published: int = 0
 
 
 class Transport(dramatiq.Broker, ABC):

@@ -14,9 +14,10 @@ from actors import STAGES
 from broker.binding import BrokerPublisher, bind
 from broker.dead_letters import DeadLetterArchiver
 from broker.embedded import EmbeddedBroker
+from broker.gauges import Depth
 from broker.rabbitmq import RabbitBroker
 from broker.topology import TopologyMismatch
-from broker.transport import Depth, Transport
+from broker.transport import Transport
 from broker.worker import WorkerGroup
 from connectors.ledger import EmbeddedLedger, LedgerTranslator
 from connectors.masterdata import MasterDataTranslator
