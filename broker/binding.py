@@ -1,11 +1,10 @@
 """Binding: each stage becomes one Dramatiq actor with a queue per lane, and the pipeline's publisher a broker's."""
 
-import concurrent.futures
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import dramatiq
 
-from broker.delivery import Completion, DeliveryInfo, Outgoing, current_delivery
+from broker.delivery import RECORDS, Begin, Completion, DeliveryInfo, Outgoing, current_delivery
 from broker.encoding import encode_batch
 from broker.transport import Transport
 from contracts.envelope import LANES, LIVE
@@ -13,8 +12,8 @@ from contracts.failure import DeadLetter
 from pipeline.ports import Message
 from pipeline.stage import Stage
 
-#: (stage name, the encoded Batch, what else is known) -> what the acknowledgement waits for
-Handle = Callable[[str, bytes, DeliveryInfo], Completion | concurrent.futures.Future[None] | None]
+#: (stage name, the encoded Batch, what else is known) -> what the acknowledgement waits for, or what begins that
+Handle = Callable[[str, bytes, DeliveryInfo], Completion | Begin | None]
 
 
 def queue_of(stage: str, lane: str) -> str:
@@ -26,7 +25,7 @@ def bind(broker: Transport, stages: Iterable[Stage], handle: Handle) -> None:
     """Declare every stage's actor and queues; before `broker.open()`, which declares them on the server.
 
     `handle` is called on a worker thread. The message is acknowledged when it has returned and the future it returned
-    has resolved; when either fails the message is put back.
+    has resolved (or those that what it returned has begun on the event loop); when any fails the message is put back.
     """
     for stage in stages:
         _bind_one(broker, stage.name, handle)
@@ -36,8 +35,11 @@ def _bind_one(broker: Transport, stage: str, handle: Handle) -> None:
     def run(batch: bytes) -> None:
         delivery = current_delivery()
         assert delivery is not None  # the CurrentMessage middleware is always there
-        if (completion := handle(stage, batch, delivery.info)) is not None:
-            delivery.finish_with(completion)
+        rest = handle(stage, batch, delivery.info)
+        if callable(rest):
+            delivery.finish_by(rest)
+        elif rest is not None:
+            delivery.finish_with(rest)
 
     dramatiq.actor(actor_name=stage, queue_name=queue_of(stage, LIVE), broker=broker, raw=True)(run)
     for lane in LANES:
@@ -50,9 +52,9 @@ class BrokerPublisher:
     def __init__(self, broker: Transport) -> None:
         self._broker = broker
 
-    async def publish(self, messages: Sequence[Message]) -> None:
-        """Return when every message is confirmed; raises TransientError when one is not."""
-        await self._broker.put([self._outgoing(message) for message in messages])
+    def publish(self, messages: Sequence[Message]) -> Awaitable[None]:
+        """Done when every message is confirmed; raises TransientError when one is not."""
+        return self._broker.put([self._outgoing(message) for message in messages])
 
     async def publish_dead(self, letters: Sequence[DeadLetter]) -> None:
         """Return when every letter is confirmed; raises TransientError when one is not."""
@@ -62,7 +64,7 @@ class BrokerPublisher:
     def _outgoing(message: Message) -> Outgoing:
         envelope, items = message.batch.envelope, message.batch.items
         queue = queue_of(message.stage, envelope.lane)
-        headers = {"source": envelope.source, "records": len(items), "attempt": envelope.attempt}
+        headers = {"source": envelope.source, RECORDS: len(items), "attempt": envelope.attempt}
         if envelope.traceparent:
             headers["traceparent"] = envelope.traceparent
         conversations = {item.correlationid for item in items}

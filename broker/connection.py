@@ -1,6 +1,7 @@
-"""Connection: one AMQP connection on the event loop that comes back by itself, and its channels as coroutines."""
+"""Connection: one AMQP connection on the event loop that comes back by itself, to whichever node lets it in."""
 
 import asyncio
+import random
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -8,26 +9,25 @@ from typing import Any
 
 import pika
 from loguru import logger
-from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.channel import Channel
-from pika.exceptions import (
-    AMQPError,
-    ProbableAccessDeniedError,
-    ProbableAuthenticationError,
-)
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
+from pika.exceptions import AMQPError, ProbableAccessDeniedError, ProbableAuthenticationError
 
 from broker.backoff import pauses_s
+from broker.channel import CLOSE_TIMEOUT_S, AmqpChannel, ConnectionLost, resolve
+from broker.wire import WireConnection
 from pipeline.errors import TransientError
 
 BACKOFF_MS_FIRST = 100
 BACKOFF_MS_MAX = 10_000
-CONNECT_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_S = 3.0
+
+#: For one node, from the first packet to an open connection; `stack_timeout` in the URL says otherwise.
+CONNECT_TIMEOUT_S = 5.0
+#: A name server may keep us waiting as well, which is in no time-out of pika's.
+RESOLVE_TIMEOUT_S = 5.0
 HEARTBEAT_S = 30
 
-
-class ConnectionLost(TransientError):
-    """The connection or channel went away before the server answered."""
+#: What a node that can't be used now makes us see; pika's own time-outs and failures of TLS are no AMQPError.
+UNUSABLE = (AMQPError, AMQPConnectorException, OSError, ConnectionLost)
 
 
 class BrokerUnreachable(TransientError):
@@ -39,7 +39,9 @@ class AccessRefused(Exception):
 
 
 def nodes_of(amqp_url: str) -> tuple[pika.URLParameters, ...]:
-    """The nodes to try in turn; `amqp_url` is one URL or several, separated by commas.
+    """The nodes of a cluster; `amqp_url` is one URL or several, separated by commas.
+
+    What a URL says after its `?` is pika's: `heartbeat`, `frame_max`, `ssl_options`, `stack_timeout`, ...
 
     Raises:
       ValueError: not an AMQP URL.
@@ -49,58 +51,25 @@ def nodes_of(amqp_url: str) -> tuple[pika.URLParameters, ...]:
         if not re.match(r"amqps?://", url):
             raise ValueError("expected amqp://USER:PASSWORD@HOST:5672/VHOST, or several of them separated by commas")
         node = pika.URLParameters(url)
-        if "heartbeat=" not in url:
+        said = set(node._all_url_query_values or ())
+        if "heartbeat" not in said:
             node.heartbeat = HEARTBEAT_S
-        node.socket_timeout = node.stack_timeout = CONNECT_TIMEOUT_S
+        if "stack_timeout" not in said:
+            node.stack_timeout = CONNECT_TIMEOUT_S
+        if "socket_timeout" not in said:
+            node.socket_timeout = min(CONNECT_TIMEOUT_S, node.stack_timeout)
         node.connection_attempts = 1
         nodes.append(node)
     return tuple(nodes)
 
 
-class AmqpChannel:
-    """A channel whose calls are awaited. `closed` resolves, with the reason, when it is gone for whatever cause."""
-
-    def __init__(self, channel: Channel) -> None:
-        self.raw = channel
-        self.closed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        channel.add_on_close_callback(self._on_close)
-
-    async def call(self, method: str, **arguments: Any) -> Any:
-        """Call a pika method and return the server's answer.
-
-        Raises:
-          ConnectionLost: the channel closed first; its `__cause__` says why.
-        """
-        answered = asyncio.get_running_loop().create_future()
-        try:
-            getattr(self.raw, method)(**arguments, callback=partial(_resolve, answered))
-        except AMQPError as error:
-            raise ConnectionLost(f"{method}: {error!r}") from error
-        await asyncio.wait((answered, self.closed), return_when=asyncio.FIRST_COMPLETED)
-        if not answered.done():
-            reason = self.closed.result()
-            raise ConnectionLost(f"{method}: {reason!r}") from reason
-        return answered.result()
-
-    @property
-    def is_open(self) -> bool:
-        return bool(self.raw.is_open)
-
-    async def close(self) -> None:
-        """Close it; the server takes back what was delivered on it and not acknowledged."""
-        if self.is_open:
-            self.raw.close()
-        await asyncio.wait((self.closed,), timeout=CLOSE_TIMEOUT_S)
-
-    def _on_close(self, _: Channel, reason: BaseException) -> None:
-        _resolve(self.closed, reason)
-
-
 class AmqpConnection:
     """Opens, watches and reopens one connection.
 
-    `on_open` runs before anybody else gets a channel, each time. `blocked` is true while the server takes no publishes
-    (memory or disk alarm); `on_change` is called when that, or being connected, changes.
+    Each connection tries the nodes in an order of its own, and one that it has just lost last: the connections of many
+    processes spread over the cluster. `on_open` runs before anybody else gets a channel, each time. `blocked` says
+    why the server takes no publishes (memory or disk alarm), and is empty while it does; `on_change` is called when
+    that, or being connected, changes.
     """
 
     def __init__(
@@ -112,15 +81,21 @@ class AmqpConnection:
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
-        self.blocked = False
+        self.blocked = ""
         self.reconnects = -1
         self._nodes = nodes
         self._on_open = on_open
         self._on_change = on_change
-        self._raw: AsyncioConnection | None = None
+        self._node: pika.URLParameters | None = None
+        self._troubles: dict[str, str] = {}
+        self._raw: WireConnection | None = None
         self._ready = asyncio.Event()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._stopped = asyncio.Event()
         self._lost: asyncio.Future[BaseException] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def open(self, timeout_s: float) -> None:
         """Connect, trying the nodes again until the time is up; from then on the connection looks after itself.
@@ -133,13 +108,18 @@ class AmqpConnection:
             async with asyncio.timeout(timeout_s):
                 await self._connect_until_open()
         except TimeoutError:
-            where = ", ".join(f"{node.host}:{node.port}" for node in self._nodes)
-            raise BrokerUnreachable(f"no RabbitMQ at {where} within {timeout_s:g} s: is it running?") from None
+            nodes = ", ".join(f"{one} ({self._troubles.get(one, 'no answer')})" for one in map(_address, self._nodes))
+            raise BrokerUnreachable(f"no RabbitMQ at {nodes} within {timeout_s:g} s: is it running?") from None
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
     @property
     def is_open(self) -> bool:
         return self._ready.is_set()
+
+    @property
+    def node(self) -> str:
+        """The address of the node it is connected to, or was last."""
+        return _address(self._node) if self._node is not None else ""
 
     @property
     def server_version(self) -> str:
@@ -158,41 +138,56 @@ class AmqpConnection:
         return await self.channel_now()
 
     async def channel_now(self) -> AmqpChannel:
-        """A new channel on the connection as it is, which `on_open` needs: nobody else may use it yet."""
-        raw, lost = self._raw, self._lost
-        if raw is None or lost is None or not raw.is_open:
+        """A new channel on the connection as it is, which `on_open` needs: nobody else may use it yet.
+
+        Raises:
+          ConnectionLost: there is no connection, or it went away or fell silent.
+        """
+        raw = self._raw
+        if raw is None or not raw.is_open:
             raise ConnectionLost(f"{self.name} is not connected")
-        opened: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
-        channel = AmqpChannel(raw.channel(on_open_callback=partial(_resolve, opened)))
-        await asyncio.wait((opened, lost, channel.closed), return_when=asyncio.FIRST_COMPLETED)
-        if not opened.done():
-            raise ConnectionLost(f"{self.name} was lost")
+        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        channel = AmqpChannel(raw.channel(on_open_callback=partial(resolve, opened)), partial(_hang_up, raw))
+        await channel.answer(f"{self.name}: channel", opened)
         return channel
+
+    async def flowing(self) -> None:
+        """Wait while the server is known to take no publishes."""
+        await self._flowing.wait()
+
+    async def stopped(self) -> None:
+        """Wait until the server takes no publishes."""
+        await self._stopped.wait()
 
     def restart(self) -> None:
         """Begin anew, with `on_open`: something that belongs to the connection as a whole was lost."""
-        if self._raw is not None and self._raw.is_open:
-            self._raw.close()
+        if self._raw is not None and self._lost is not None and self._raw.is_open:
+            self._closing = asyncio.get_running_loop().create_task(self._close(self._raw, self._lost))
 
     async def aclose(self) -> None:
         """Close for good."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        await self._close_raw()
-
-    async def _close_raw(self) -> None:
         self._ready.clear()
         if self._raw is not None and self._lost is not None:
-            if self._raw.is_open:
-                self._raw.close()
-            await asyncio.wait((self._lost,), timeout=CLOSE_TIMEOUT_S)
+            await self._close(self._raw, self._lost)
+
+    async def _close(self, raw: WireConnection, lost: asyncio.Future[BaseException]) -> None:
+        """Say goodbye, and hang up when nobody answers; a blocked server doesn't even read it."""
+        if not self.blocked and not (raw.is_closing or raw.is_closed):
+            raw.close()
+            await asyncio.wait((lost,), timeout=CLOSE_TIMEOUT_S)
+        if not lost.done():
+            _hang_up(raw, ConnectionLost(f"{self.name}: closed without the server's answer"))
+            await asyncio.wait((lost,), timeout=CLOSE_TIMEOUT_S)
 
     async def _keep(self) -> None:
         """Reconnect each time the connection is lost."""
         while self._lost is not None:
             reason = await asyncio.shield(self._lost)
             self._ready.clear()
+            self._set_blocked("")
             self._on_change()
             logger.bind(event="connection_lost", connection=self.name).warning("lost {}: {!r}", self.name, reason)
             try:
@@ -206,60 +201,115 @@ class AmqpConnection:
 
     async def _connect_until_open(self) -> None:
         for pause_s in pauses_s(BACKOFF_MS_FIRST, BACKOFF_MS_MAX):
-            for node in self._nodes:
-                if await self._connect(node):
+            refused: AccessRefused | None = None
+            for node in self._in_turn():
+                try:
+                    await self._connect(node)
+                except AccessRefused as error:
+                    refused = error
+                except UNUSABLE as error:
+                    self._troubles[_address(node)] = _trouble(error)
+                    bound = logger.bind(event="connect_failed", connection=self.name, node=_address(node))
+                    bound.warning("can't connect {} to {}: {}", self.name, _address(node), _trouble(error))
+                else:
                     return
+            if refused is not None:
+                raise refused
             await asyncio.sleep(pause_s)
 
-    async def _connect(self, node: pika.URLParameters) -> bool:
-        """Try one node; false when it can't be used now."""
+    def _in_turn(self) -> list[pika.URLParameters]:
+        """The nodes in any order, but the one that was used last behind the others."""
+        nodes = random.sample(self._nodes, len(self._nodes))
+        return sorted(nodes, key=lambda node: node is self._node)
+
+    async def _connect(self, node: pika.URLParameters) -> None:
+        """Connect to one node.
+
+        Raises:
+          AccessRefused: it won't have us.
+          UNUSABLE: it can't be used now.
+        """
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
         lost: asyncio.Future[BaseException] = loop.create_future()
-        node.client_properties = {"connection_name": self.name}
-        raw = AsyncioConnection(
+        node.client_properties = {**(node.client_properties or {}), "connection_name": self.name}
+        raw = WireConnection(
             node,
-            on_open_callback=lambda _: _resolve(opened, None),
-            on_open_error_callback=lambda _, error: _resolve(lost, error),
-            on_close_callback=lambda _, error: _resolve(lost, error),
+            on_open_callback=lambda _: resolve(opened),
+            on_open_error_callback=lambda _, error: resolve(lost, error),
+            on_close_callback=lambda _, error: resolve(lost, error),
             custom_ioloop=loop,
         )
-        raw.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
-        raw.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
+        raw.add_on_connection_blocked_callback(lambda _, frame: self._set_blocked(_text(frame.method.reason)))
+        raw.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(""))
         try:
-            await asyncio.wait((opened, lost), return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(RESOLVE_TIMEOUT_S + node.stack_timeout):
+                await asyncio.wait((opened, lost), return_when=asyncio.FIRST_COMPLETED)
+            if not lost.done():
+                self._raw, self._lost, self._node = raw, lost, node
+                if self._on_open is not None:
+                    await self._on_open(self)
             if lost.done():
-                raise lost.result()
-            self._raw, self._lost, self.blocked = raw, lost, False
-            if self._on_open is not None:
-                await self._on_open(self)
-        except (ProbableAuthenticationError, ProbableAccessDeniedError) as error:
-            where = f"{node.host}:{node.port}"
-            raise AccessRefused(f"RabbitMQ at {where} refuses user, password or virtual host: {error}") from error
-        except (AMQPError, OSError, ConnectionLost) as error:
-            bound = logger.bind(event="connect_failed", connection=self.name, node=f"{node.host}:{node.port}")
-            bound.warning("can't connect {} to {}:{}: {!r}", self.name, node.host, node.port, error)
-            return False
+                raise _refusal(node, lost.result()) or lost.result()
         except BaseException:
-            # Cancelled, or the topology is refused: leave no half-open connection behind.
-            if not (raw.is_closing or raw.is_closed):
-                raw.close()
-            await asyncio.wait((lost,), timeout=CLOSE_TIMEOUT_S)
+            # Whatever it was, and be it that we are cancelled: leave no half-open connection behind.
+            await self._close(raw, lost)
             raise
-        if lost.done():
-            return False
         self.reconnects += 1
         self._ready.set()
         self._on_change()
-        return True
 
-    def _set_blocked(self, blocked: bool) -> None:
-        self.blocked = blocked
-        event = "connection_blocked" if blocked else "connection_unblocked"
-        logger.bind(event=event, connection=self.name).warning("{}: {}", self.name, event.replace("_", " "))
+    def _set_blocked(self, reason: str) -> None:
+        if reason == self.blocked:
+            return
+        self.blocked = reason
+        bound = logger.bind(event="connection_blocked" if reason else "connection_unblocked", connection=self.name)
+        if reason:
+            self._flowing.clear()
+            self._stopped.set()
+            bound.warning("RabbitMQ at {} takes no messages: {}", self.node, reason)
+        else:
+            self._stopped.clear()
+            self._flowing.set()
+            bound.warning("RabbitMQ at {} takes messages again", self.node)
         self._on_change()
 
 
-def _resolve(future: asyncio.Future[Any], value: Any = None) -> None:
-    if not future.done():
-        future.set_result(value)
+def _hang_up(raw: WireConnection, reason: ConnectionLost) -> None:
+    """End it without the server, which pika does only for missed heartbeats; `on_close` hears the reason."""
+    if not raw.is_closed:
+        raw._terminate_stream(reason)
+
+
+def _address(node: pika.URLParameters) -> str:
+    return f"{node.host}:{node.port}"
+
+
+def _refusal(node: pika.URLParameters, error: BaseException) -> AccessRefused | None:
+    """Whether the node refuses us. Losing it half-way through the handshake looks the same to pika, and is not; neither
+    is a limit that the server has reached, or a virtual host that has yet to start.
+    """
+    text = str(error)
+    if not isinstance(error, ProbableAuthenticationError | ProbableAccessDeniedError):
+        return None
+    if not re.search(r"\((403|530)\)", text) or "limit" in text:
+        return None
+    return AccessRefused(f"RabbitMQ at {_address(node)} refuses user, password or virtual host: {text}")
+
+
+def _trouble(error: BaseException) -> str:
+    """What it comes down to, out of what pika wraps around it."""
+    inner: Any = error
+    while inner is not None:
+        error = inner
+        inner = getattr(error, "exception", None) or next(reversed(getattr(error, "exceptions", ())), None)
+        if inner is None and error.args and isinstance(error.args[0], BaseException):
+            inner = error.args[0]
+    text = str(error) or repr(error)
+    return "no answer" if "Timeout while setting up" in text else text
+
+
+def _text(reason: bytes | str | None) -> str:
+    """Why the server is blocked; never empty."""
+    text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
+    return text or "a resource alarm"

@@ -10,7 +10,7 @@ from loguru import logger
 
 from broker.backoff import pauses_s
 from broker.delivery import DeadDelivery, whole_number
-from broker.encoding import batch_in
+from broker.encoding import UNREADABLE, batch_in
 from broker.rabbitmq import DEAD_LETTER_TYPE
 from broker.transport import Transport
 from contracts.envelope import Batch
@@ -55,7 +55,7 @@ def read_dead_letter(dead: DeadDelivery) -> RawDeadLetter:
     if dead.type == DEAD_LETTER_TYPE:
         try:
             letter = msgspec.json.decode(dead.body, type=DeadLetter)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             bound = logger.bind(event="foreign_dead_letter", message_id=dead.message_id)
             bound.warning("calls itself a dead letter and is none: {}", error)
     deaths = dead.headers.get("x-death")
@@ -63,7 +63,7 @@ def read_dead_letter(dead: DeadDelivery) -> RawDeadLetter:
     first_at = death.get("time")
     return RawDeadLetter(
         body=dead.body,
-        headers=dead.headers,
+        headers=_plain(dead.headers),
         routing_key=dead.routing_key,
         stage=dead.routing_key.partition(".")[0],
         reason="published" if letter else str(death.get("reason", "unknown")),
@@ -75,6 +75,19 @@ def read_dead_letter(dead: DeadDelivery) -> RawDeadLetter:
         letter=letter,
         batch=None if letter else batch_in(dead.body),
     )
+
+
+def _plain(value: Any) -> Any:
+    """A header as values that every encoder knows: pika has an integer of its own, which they don't."""
+    match value:
+        case dict():
+            return {name: _plain(one) for name, one in value.items()}
+        case list():
+            return [_plain(one) for one in value]
+        case int() if not isinstance(value, bool):
+            return int(value)
+        case _:
+            return value
 
 
 class DeadLetterArchiver:

@@ -2,7 +2,8 @@
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 Completion = asyncio.Future[Any] | concurrent.futures.Future[Any]
 
+#: What is still to be begun once the actor has returned: called on the event loop, it gives the futures to wait for.
+Begin = Callable[[], Iterable[Completion]]
+
 #: How often the message has been put back on a retry tier because its worker could not finish it.
 REQUEUES = "x-requeues"
 
@@ -29,6 +33,12 @@ DELIVERY_COUNT = "x-delivery-count"
 #: Why it was put back last.
 REQUEUE_REASON = "x-requeue-reason"
 
+#: Numbers of others end here: beyond 64 bits none can be sent again, and one more must still fit.
+NUMBER_MAX = 2**62
+
+#: How many records the message carries.
+RECORDS = "records"
+
 #: When a message whose delay is longer than its tier is due, in milliseconds since 1970.
 DUE = "x-due"
 
@@ -38,6 +48,10 @@ _SERVER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", DELIVERY_COUNT,
 
 class NotConfirmed(TransientError):
     """The broker did not say that it has the message; it may have it nevertheless."""
+
+
+class ConfirmLost(NotConfirmed):
+    """The connection was lost before the broker could say so."""
 
 
 class Unroutable(NotConfirmed):
@@ -50,8 +64,13 @@ def own_headers(headers: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_number(value: object) -> int:
-    """A header's number; 0 when it is missing or something else, for anybody may publish to us."""
-    return value if isinstance(value, int) else 0
+    """A header's number; 0 when it is missing or something else, for anybody may publish to us.
+
+    Always a plain `int`: pika's own kind of it (`long`) can't be encoded.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return 0
+    return max(-NUMBER_MAX, min(NUMBER_MAX, int(value))) if isinstance(value, int | float) else 0
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,13 +115,28 @@ class Delivery(MessageProxy):
         self.tag = tag
         self.origin = origin
         self.redelivered = False
+        self.in_hand = False
+        #: How many records it carries, as its sender says; a message that says nothing is one.
+        self.records = max(1, whole_number(origin.headers.get(RECORDS)))
         self.settled = False
         self.error: BaseException | None = None
         self.unfinished: list[Completion] = []
+        self._begins: tuple[Begin, ...] = ()
 
     def finish_with(self, completion: Completion) -> None:
         """The message is done when this future is, at the earliest. Call it before the actor returns."""
         self.unfinished.append(completion)
+
+    def finish_by(self, begin: Begin) -> None:
+        """The same for work on the event loop, begun there once the actor has returned: one crossing, not two."""
+        self._begins += (begin,)
+
+    def begin(self) -> None:
+        """Begin what the actor has left to be done on the loop; after an error there is nothing to finish."""
+        begins, self._begins = self._begins, ()
+        if self.error is None:
+            for begin in begins:
+                self.unfinished += begin()
 
     def stuff_exception(self, exception: BaseException) -> None:
         """The actor raised: whatever Dramatiq makes of it, the message is not done."""

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from broker.consumer import LaneConsumer
+from broker.control import Part, parts_in
 from broker.delivery import DeadDelivery, Delivery, Outgoing, Unroutable
 from broker.gauges import Depth
+from broker.search import MemorySearch
 from broker.topology import BROKER_CODE
 from broker.transport import Transport
 from contracts.failure import DeadLetter
@@ -28,7 +31,6 @@ class _Feed(msgspec.Struct, eq=False):
 class EmbeddedBroker(Transport):
     """Queues in memory. Everything but `enqueue` and Dramatiq's own calls belongs to the event loop."""
 
-    blocked = False
     server_version = ""
 
     def __init__(
@@ -38,9 +40,9 @@ class EmbeddedBroker(Transport):
         self._depth_max = depth_max
         self._ready: dict[str, deque[tuple[Outgoing, bool]]] = {}
         self._feeds: dict[LaneConsumer, _Feed] = {}
-        self._delayed: set[asyncio.TimerHandle] = set()
+        self._delayed: dict[asyncio.TimerHandle, Outgoing] = {}
         self._dead: deque[DeadDelivery] = deque()
-        self._unarchived = 0
+        self._unarchived: dict[int, Outgoing] = {}
         self._receive_dead: Callable[[DeadDelivery], None] | None = None
         self._tag = 0
         self._outstanding = 0
@@ -85,23 +87,37 @@ class EmbeddedBroker(Transport):
         depths["retry"] = Depth(len(self._delayed), 0)
         return depths
 
+    async def search(self, queues: Collection[str]) -> MemorySearch:
+        """Looks at every message at hand, whichever its queue."""
+        return MemorySearch(self._contents)
+
+    def _contents(self) -> frozenset[Part]:
+        ready = (message for waiting in self._ready.values() for message, _ in waiting)
+        unsettled = (message for feed in self._feeds.values() for message in feed.unsettled.values())
+        messages = (*ready, *unsettled, *self._delayed.values(), *self._unarchived.values())
+        return frozenset(part for message in messages for part in parts_in(message.body))
+
     # Publishing
 
-    async def put(self, messages: Sequence[Outgoing]) -> None:
+    def put(self, messages: Sequence[Outgoing]) -> asyncio.Future[None]:
         """Queue all messages, or none.
 
         Raises:
           Unroutable: a queue is not declared.
         """
+        put = asyncio.get_running_loop().create_future()
         for message in messages:
             if message.queue not in self.queues:
-                raise Unroutable(f"no queue takes {message.queue!r}")
+                put.set_exception(Unroutable(f"no queue takes {message.queue!r}"))
+                return put
         for message in messages:
             self._outstanding += 1
             if message.delay_ms:
                 self._delay(message)
             else:
                 self._make_ready(message)
+        put.set_result(None)
+        return put
 
     async def put_dead(self, letters: Sequence[DeadLetter]) -> None:
         """Only counted: the ledger has archived them, and within one process nobody else listens."""
@@ -109,11 +125,11 @@ class EmbeddedBroker(Transport):
 
     def _delay(self, message: Outgoing) -> None:
         def due() -> None:
-            self._delayed.discard(timer)
+            del self._delayed[timer]
             self._make_ready(message)
 
         timer = asyncio.get_running_loop().call_later((message.delay_ms or 0) / 1000, due)
-        self._delayed.add(timer)
+        self._delayed[timer] = message
 
     def _make_ready(self, message: Outgoing) -> None:
         self._ready.setdefault(message.queue, deque()).append((message, False))
@@ -139,6 +155,9 @@ class EmbeddedBroker(Transport):
             self._feeds[consumer] = _Feed(consumer, {})
             self._feed(consumer.queue_name)
 
+    def feeds(self, consumer: LaneConsumer) -> bool:
+        return consumer in self._feeds
+
     async def cancel(self, consumer: LaneConsumer) -> None:
         consumer.closed = True
 
@@ -163,10 +182,10 @@ class EmbeddedBroker(Transport):
             routing_key=f"{origin.queue.partition('.')[0]}.technical.it.{BROKER_CODE}",
             message_id=origin.message_id,
             type=origin.type,
-            acknowledge=self._archived,
+            acknowledge=partial(self._archived, tag),
             lost=lambda: False,
         )
-        self._unarchived += 1
+        self._unarchived[tag] = origin
         if self._receive_dead is not None:
             self._receive_dead(dead)
         else:
@@ -194,6 +213,6 @@ class EmbeddedBroker(Transport):
             receive(self._dead.popleft())
         return end
 
-    def _archived(self) -> None:
-        self._unarchived -= 1
+    def _archived(self, tag: int) -> None:
+        del self._unarchived[tag]
         self._fewer.set()

@@ -1,6 +1,7 @@
 """Publishing: one channel with publisher confirms, many messages on their way at once."""
 
 import asyncio
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -9,8 +10,9 @@ import pika
 from loguru import logger
 from pika.exceptions import AMQPError
 
-from broker.connection import AmqpChannel, AmqpConnection
-from broker.delivery import NotConfirmed, Unroutable
+from broker.channel import AmqpChannel, ConnectionLost
+from broker.connection import AmqpConnection
+from broker.delivery import ConfirmLost, NotConfirmed, Unroutable
 from pipeline.errors import TransientError
 
 #: What may be on its way at once; beyond either, publishing waits.
@@ -21,6 +23,12 @@ UNCONFIRMED_BYTES_MAX = 64 * 1024 * 1024
 WAIT_S = 15.0
 CONFIRM_TIMEOUT_S = 30.0
 SWEEP_S = 1.0
+
+#: How long a channel lasts at least before a refusal makes us replace it.
+RENEW_S = 1.0
+
+#: How long sending may pause for that.
+RENEW_WAIT_S = 5.0
 
 
 class _Unconfirmed(msgspec.Struct):
@@ -44,15 +52,58 @@ class ConfirmedPublisher:
         self._number = 0
         self._clear = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
+        self._since = 0.0
+        self._renewing: asyncio.Task[None] | None = None
 
     async def start(self, connection: AmqpConnection) -> None:
         """Open the channel, on a connection that has just been opened."""
+        self._use(await self._new_channel(connection))
+        self._connection = connection
+
+    async def _new_channel(self, connection: AmqpConnection) -> AmqpChannel:
         channel = await connection.channel_now()
-        self._number = 0
-        await channel.call("confirm_delivery", ack_nack_callback=self._on_confirm)
+        channel.raw.confirmed = partial(self._on_confirm, channel)
+        # pika wants somebody to tell of confirms, which never reach it.
+        await channel.call("confirm_delivery", ack_nack_callback=lambda _: None)
         channel.raw.add_on_return_callback(self._on_return)
+        return channel
+
+    def _use(self, channel: AmqpChannel) -> None:
         channel.closed.add_done_callback(self._on_closed)
-        self._connection, self._channel = connection, channel
+        self._channel, self._number, self._since = channel, 0, asyncio.get_running_loop().time()
+
+    def _renew_soon(self) -> None:
+        """The server has refused a message: replace the channel, unless it is new.
+
+        The queue may be full. But on a cluster, a channel that published to a queue while its leader was dying may ask
+        the dead node ever after, and is refused until that comes back; a new one knows the new leader.
+        """
+        loop = asyncio.get_running_loop()
+        if self._renewing is None and loop.time() - self._since >= RENEW_S:
+            self._renewing = loop.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """Send nothing more until all that is on its way has its answer, then go on with another channel."""
+        connection, old = self._connection, self._channel
+        try:
+            if waiting := [one.future for one in self._unconfirmed.values()]:
+                await asyncio.wait(waiting, timeout=RENEW_WAIT_S)
+            if self._unconfirmed:
+                # Another queue is slow to answer: nobody else's messages may wait for that any longer.
+                self._since = asyncio.get_running_loop().time()
+            elif connection is not None and old is not None and self._channel is old:
+                channel = await self._new_channel(connection)
+                if self._channel is old:
+                    old.closed.remove_done_callback(self._on_closed)
+                    self._use(channel)
+                    channel = old
+                await channel.close()
+        except ConnectionLost as error:
+            bound = logger.bind(event="channel_not_renewed", connection=self._name)
+            bound.info("the connection is opened anew anyway: {}", error)
+        finally:
+            self._renewing = None
+            self.changed()
 
     def changed(self) -> None:
         """The connection was opened, lost, blocked or unblocked."""
@@ -67,26 +118,41 @@ class ConfirmedPublisher:
         Raises:
           NotConfirmed: returned, refused, timed out, or the connection was lost.
         """
-        await (await self.send(exchange, key, body, properties))
+        await self.send(exchange, key, body, properties)
 
-    async def send(
-        self, exchange: str, key: str, body: bytes, properties: pika.BasicProperties
-    ) -> asyncio.Future[None]:
-        """Put a message on the wire; the future resolves with its confirm and fails with NotConfirmed.
+    def send(self, exchange: str, key: str, body: bytes, properties: pika.BasicProperties) -> asyncio.Future[None]:
+        """Put a message on the wire, as soon as that is possible; the future resolves with its confirm.
+
+        It fails with NotConfirmed: returned, refused, timed out, the connection was lost; or it could not even be
+        sent: no connection, an alarm on the server, or no room, for too long. Whoever sends many waits for `has_room`.
+        """
+        if self._is_clear():
+            return self._send_now(exchange, key, body, properties)
+        return asyncio.ensure_future(self._send_when_clear(exchange, key, body, properties))
+
+    async def has_room(self) -> None:
+        """Wait until a message can be put on the wire at once.
 
         Raises:
-          NotConfirmed: it could not even be sent: no connection, an alarm on the server, or no room, for too long.
+          NotConfirmed: no connection, an alarm on the server, or no room, for too long.
         """
         if not self._is_clear():
             await self._wait_until_clear()
+
+    async def _send_when_clear(self, exchange: str, key: str, body: bytes, properties: pika.BasicProperties) -> None:
+        await self._wait_until_clear()
+        await self._send_now(exchange, key, body, properties)
+
+    def _send_now(self, exchange: str, key: str, body: bytes, properties: pika.BasicProperties) -> asyncio.Future[None]:
         channel = self._channel
         assert channel is not None  # it is clear
-        try:
-            channel.raw.basic_publish(exchange, key, body, properties, mandatory=True)
-        except AMQPError as error:
-            raise NotConfirmed(f"{key}: {error!r}") from error
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
+        try:
+            channel.raw.publish(exchange, key, properties, body)
+        except AMQPError as error:
+            future.set_exception(ConfirmLost(f"{key}: {error!r}"))
+            return future
         self._number += 1
         deadline = loop.time() + CONFIRM_TIMEOUT_S
         self._unconfirmed[self._number] = _Unconfirmed(
@@ -98,16 +164,21 @@ class ConfirmedPublisher:
         return future
 
     async def aclose(self) -> None:
-        """Wait, within the bound, for what is on its way."""
-        if waiting := [one.future for one in self._unconfirmed.values()]:
+        """Wait, within the bound, for what is on its way; not while an alarm holds it, which nobody can wait out."""
+        waiting = [one.future for one in self._unconfirmed.values()]
+        if waiting and not (self._connection is not None and self._connection.blocked):
             await asyncio.wait(waiting, timeout=WAIT_S)
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
 
     def _is_clear(self) -> bool:
         return (
             self._channel is not None
+            and self._renewing is None
             and self._connection is not None
             and self._connection.is_open
             and not self._connection.blocked
@@ -128,14 +199,17 @@ class ConfirmedPublisher:
         if self._channel is None or self._connection is None or not self._connection.is_open:
             return f"{self._name} is not connected"
         if self._connection.blocked:
-            return "the server is blocked by a memory or disk alarm"
+            return f"the server takes no messages: {self._connection.blocked}"
         return f"{len(self._unconfirmed)} messages wait for their confirm"
 
-    def _on_confirm(self, frame: Any) -> None:
-        tag = frame.method.delivery_tag
-        accepted = isinstance(frame.method, pika.spec.Basic.Ack)
+    def _on_confirm(self, channel: AmqpChannel, tag: int, multiple: bool, accepted: bool) -> None:
+        if channel is not self._channel:
+            # Too late, for a message that has timed out: the same number is another message's by now.
+            return
         error = None if accepted else NotConfirmed("the server refused the message")
-        if frame.method.multiple:
+        if not accepted:
+            self._renew_soon()
+        if multiple:
             for number in list(takewhile(lambda number: number <= tag, self._unconfirmed)):
                 self._resolve(number, error)
         else:
@@ -173,7 +247,7 @@ class ConfirmedPublisher:
             bound = logger.bind(event="unconfirmed", connection=self._name)
             bound.warning("{} messages were not confirmed: {!r}", len(self._unconfirmed), reason)
         for number in list(self._unconfirmed):
-            self._resolve(number, NotConfirmed(f"the connection was lost before the confirm: {reason!r}"))
+            self._resolve(number, ConfirmLost(f"the connection was lost before the confirm: {reason!r}"))
         if self._connection is not None and self._connection.is_open:
             # Only the channel is gone, as when an exchange was removed: a new connection declares everything again.
             self._connection.restart()
@@ -182,7 +256,12 @@ class ConfirmedPublisher:
         """Fail what has waited too long; the oldest comes first, so the look stops at the first that has not."""
         loop = asyncio.get_running_loop()
         self._sweep = None
+        blocked = self._connection is not None and self._connection.blocked
         for number, one in list(self._unconfirmed.items()):
+            if blocked:
+                # It lies before a server that doesn't read, and will: sent once more, it would be there twice.
+                one.deadline = loop.time() + CONFIRM_TIMEOUT_S
+                continue
             if one.deadline > loop.time():
                 break
             self._resolve(number, NotConfirmed(f"no confirm within {CONFIRM_TIMEOUT_S:g} s"))

@@ -4,6 +4,8 @@
     <prefix>.retry.<tier>  topic   the same key; waits, then back to work    -> queue <prefix>.retry.<tier>
     <prefix>.dead          topic   `<stage>.<category>.<owner>.<code>`       -> queue <prefix>.dead (bound to #)
 
+    <prefix>.control       fanout  who has what in hand (`broker/control.py`)       -> exclusive queues of who listens
+
 `<prefix>.events` will carry outcomes once something listens to them; it is not declared.
 
 All queues are durable quorum queues. What correctness needs is an argument, and arguments can't change once a queue
@@ -11,10 +13,27 @@ exists; what operators tune is a policy (see `policies`). What the servers do di
 
     delivery limit   3.10: none, a poison message is redelivered for ever, hence the policy; 4.x: 20 by default. Past
                      it a message is dead-lettered, or dropped where the queue has no exchange for it: `dead` has none,
-                     so its own limit is out of reach.
+                     so its own limit is out of reach. Every return counts; from 4.3 on only rejects and lost
+                     connections do, not the nack by which a message returns that can be put nowhere else.
+    returned         to the back of the queue where that has no delivery limit, else to its head: on 3.10 as the policy
+                     has it, on 4.x to the head. Nothing relies on either: revisions decide, not order.
     x-death          3.10 counts what a client sends back, 4.x ignores it: we never send it, and count in `x-requeues`.
-    message size     3.10: 128 MiB; 4.x: 16 MiB. Ours are bounded far below.
+                     `x-last-death-*` comes with 3.13; what is read is `x-death`, which all have, the newest first.
+    x-delivery-count 3.10 sends 0 with a first delivery, 4.x nothing; `x-acquired-count` (4.3) is not read.
+    message size     3.10: 128 MiB; 4.x: 16 MiB, and a larger one closes the channel with all that is on its way there:
+                     ours end at 8 MiB (`BODY_BYTES_MAX`).
+    consumer timeout 30 min. Up to 4.2 it closes the channel; from 4.3 on it cancels the consumer, of quorum queues
+                     only. Both begin a new epoch, and what was in hand is somebody else's.
+    no longer there  4.0: mirrored classic queues; 4.3: global QoS, transient queues that are not exclusive, Mnesia. We
+                     use quorum queues, a prefetch per consumer, and exclusive queues for what may go with its worker.
+    priority         3.10: none on quorum queues (`x-max-priority` is refused); 4.x: two levels, 4.3: 32. We send none.
     dead-lettering   at least once needs `reject-publish` and, on 3.10, the feature flag `stream_queue`.
+
+On a cluster a new quorum queue has a member on three nodes (the server's default, so no argument says it) and outlives
+one of them. One that was declared while there were fewer nodes stays as it is: `rabbitmq-queues grow NODE all` adds
+members, `rabbitmq-queues rebalance quorum` spreads the leaders, which all sit where they were declared. Without a
+majority nothing is confirmed, declared or consumed; the server says so after up to 65 s (541), we hang up after 30 s
+and try the next node. With `cluster_partition_handling = pause_minority` such a node lets nobody in, which is better.
 """
 
 import json
@@ -131,7 +150,7 @@ class Topology(msgspec.Struct, frozen=True):
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
         names = (self.work, self.dead, *(self.retry(tier) for tier in TIERS))
-        return tuple(Exchange(name) for name in names)
+        return (*(Exchange(name) for name in names), Exchange(f"{self.prefix}.control", "fanout"))
 
     @property
     def queues(self) -> tuple[Queue, ...]:

@@ -1,17 +1,9 @@
-"""Transport: what both brokers promise, and the one place that decides what becomes of a delivered message.
-
-the actor returned, its futures resolved     acknowledge
-a PermanentError                             dead-letter: it would fail the same way again
-any other error                              put back on a retry tier, then acknowledge; dead-letter after FAULTS_MAX
-a TransientError                             the same without that bound: an outage is not the message's fault
-the channel was lost meanwhile               nothing: the broker has given the message to somebody else
-"""
+"""Transport: what both brokers promise; `settling` decides what becomes of a delivered message."""
 
 import asyncio
-import concurrent.futures
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import dramatiq
@@ -20,27 +12,23 @@ from dramatiq.broker import MessageProxy
 from dramatiq.middleware import CurrentMessage, Middleware, ShutdownNotifications, TimeLimit
 from loguru import logger
 
-from broker.backoff import FAULTS_MAX, HOLD_MS_FIRST, HOLD_MS_MAX, REQUEUE_PAUSES_MS, pauses_s
 from broker.consumer import LaneConsumer
 from broker.crossing import Crossing
 from broker.delivery import (
     DUE,
-    FAULTS,
-    REQUEUE_REASON,
-    REQUEUES,
-    Completion,
     DeadDelivery,
     Delivery,
     Outgoing,
-    Unroutable,
     current_delivery,
     whole_number,
 )
-from broker.encoding import Undecodable, decode_message, encode_message
-from broker.gauges import Counts, Depth
+from broker.encoding import BODY_BYTES_MAX, MessageTooLarge, Undecodable, check_size, decode_message, encode_message
+from broker.gauges import Depth
+from broker.middleware.failures import Failures
 from broker.middleware.stale import StaleDeliveries
+from broker.search import Search
+from broker.settling import Settling
 from contracts.failure import DeadLetter
-from pipeline.errors import PermanentError, TransientError
 
 #: A message this close to its due time is not sent round again.
 DUE_SLACK_MS = 500
@@ -49,23 +37,26 @@ DEFAULT_PREFETCH = 16
 ENQUEUE_TIMEOUT_S = 60.0
 
 
-class Transport(dramatiq.Broker, ABC):
+class Transport(Settling):
     """Base of both brokers. Queues go by their short names (`validate.live`); the event loop owns everything.
 
     Other threads may call `enqueue`, and Dramatiq's threads what Dramatiq calls.
-    `prefetch` is the bound of unsettled deliveries per queue, by lane.
+    `prefetch` is the bound of unsettled deliveries per queue, `records_max` that of records being worked on, by lane.
     """
 
     def __init__(
         self,
         *,
         prefetch: Mapping[str, int] | None = None,
+        records_max: Mapping[str, int] | None = None,
         time_limit_ms: int = 600_000,
+        body_bytes_max: int = BODY_BYTES_MAX,
         middleware: Sequence[Middleware] = (),
     ) -> None:
         own = [
             CurrentMessage(),
             StaleDeliveries(),
+            Failures(),
             TimeLimit(time_limit=time_limit_ms),
             ShutdownNotifications(),
             *middleware,
@@ -74,11 +65,9 @@ class Transport(dramatiq.Broker, ABC):
         self.actor_options.add("raw")
         self.queues: dict[str, None] = {}
         self.consumers: list[LaneConsumer] = []
-        self.counts = Counts()
-        self.settlements = asyncio.Event()
+        self.body_bytes_max = body_bytes_max
         self._prefetch = dict(prefetch or {})
-        self._crossing: Crossing | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._records_max = dict(records_max or {})
         self._booted = False
 
     # What a broker does its own way
@@ -95,10 +84,6 @@ class Transport(dramatiq.Broker, ABC):
         self._crossing = None
 
     @abstractmethod
-    async def put(self, messages: Sequence[Outgoing]) -> None:
-        """Put messages where they survive; raises TransientError unless every one is."""
-
-    @abstractmethod
     async def put_dead(self, letters: Sequence[DeadLetter]) -> None:
         """Tell the dead-letter exchange."""
 
@@ -107,8 +92,21 @@ class Transport(dramatiq.Broker, ABC):
         """Every queue by its short name, the retry tiers and the dead-letter queue among them."""
 
     @abstractmethod
+    async def search(self, queues: Collection[str]) -> Search:
+        """Begin to find out which records the broker still has in these work queues, or in a worker's hands."""
+
+    @abstractmethod
     async def has_room(self) -> None:
         """Wait until ingestion may put more. Never called by a stage: it would wait for itself."""
+
+    @property
+    def blocked(self) -> str:
+        """Why the broker takes no messages at this moment ("low on memory"); empty while it does."""
+        return ""
+
+    async def alarm(self) -> str:
+        """The same, found out rather than known: a process that publishes nothing is not told."""
+        return self.blocked
 
     @abstractmethod
     async def receive_dead(self, receive: Callable[[DeadDelivery], None], prefetch: int) -> Callable[[], Any]:
@@ -119,24 +117,16 @@ class Transport(dramatiq.Broker, ABC):
         """Begin to feed the consumer."""
 
     @abstractmethod
+    def feeds(self, consumer: LaneConsumer) -> bool:
+        """Whether the consumer is fed at this moment; false while a connection is lost."""
+
+    @abstractmethod
     async def cancel(self, consumer: LaneConsumer) -> None:
         """Feed it no more; what it has may still be settled."""
 
     @abstractmethod
     async def detach(self, consumer: LaneConsumer) -> None:
         """End it: what it has not settled goes back to the queue."""
-
-    @abstractmethod
-    def _acknowledge(self, delivery: Delivery) -> None:
-        """Tell the broker that the message is done."""
-
-    @abstractmethod
-    def _reject(self, consumer: LaneConsumer, epoch: int, tag: int, origin: Outgoing) -> None:
-        """Refuse the message for good: it goes to the dead-letter queue as it is."""
-
-    @abstractmethod
-    def _return(self, delivery: Delivery) -> None:
-        """Put the message back at once, since it could not be put anywhere else."""
 
     # Declaring
 
@@ -160,6 +150,7 @@ class Transport(dramatiq.Broker, ABC):
 
         Raises:
           TransientError: outside an actor, not confirmed.
+          MessageTooLarge: over `body_bytes_max`, which no worker would take.
           RuntimeError: outside an actor on the event loop, which must not wait: `await broker.put(...)` there.
         """
         self.emit_before("enqueue", message, delay)
@@ -168,70 +159,60 @@ class Transport(dramatiq.Broker, ABC):
             body=encode_message(message),
             message_id=message.message_id,
             type=message.actor_name,
-            delay_ms=delay,
+            delay_ms=None if delay is None else int(delay),
         )
+        check_size(outgoing.body, self.body_bytes_max)
         crossing = self._opened()
         delivery = current_delivery()
         if delivery is not None and not delivery.settled:
-            delivery.finish_with(asyncio.run_coroutine_threadsafe(self.put([outgoing]), crossing.loop))
+            crossing.submit(self._put_for, delivery, outgoing)
         elif crossing.on_loop:
             raise RuntimeError("send() would block the event loop: await broker.put(...) instead")
         else:
-            asyncio.run_coroutine_threadsafe(self.put([outgoing]), crossing.loop).result(ENQUEUE_TIMEOUT_S)
+            asyncio.run_coroutine_threadsafe(self._put_one(outgoing), crossing.loop).result(ENQUEUE_TIMEOUT_S)
         self.emit_after("enqueue", message, delay)
         return message
 
-    def _opened(self) -> Crossing:
-        if self._crossing is None:
-            raise RuntimeError("the broker is not open: await broker.open() first")
-        return self._crossing
+    def _put_for(self, delivery: Delivery, outgoing: Outgoing) -> None:
+        """Put what the delivery's actor has sent; the delivery is done when this is."""
+        if delivery.settled:
+            # Sent by a thread that the actor has left behind: nobody waits any more, but a failure is logged.
+            self._spawn(self._put_one(outgoing))
+        else:
+            try:
+                delivery.finish_with(asyncio.ensure_future(self.put([outgoing])))
+            except Exception as error:
+                delivery.error = delivery.error or error
+
+    async def _put_one(self, outgoing: Outgoing) -> None:
+        await self.put([outgoing])
 
     # Consuming, from Dramatiq's threads
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> LaneConsumer:
-        """A consumer of the queue, with the prefetch of its lane instead of Dramatiq's."""
-        bound = self._prefetch.get(queue_name.rpartition(".")[2], DEFAULT_PREFETCH)
-        consumer = LaneConsumer(self, queue_name, bound, timeout)
+        """A consumer of the queue, with the bounds of its lane instead of Dramatiq's."""
+        lane = queue_name.rpartition(".")[2]
+        bound, records_max = self._prefetch.get(lane, DEFAULT_PREFETCH), self._records_max.get(lane)
+        consumer = LaneConsumer(self, queue_name, bound, timeout, records_max)
         self._opened().submit(self._attach_soon, consumer)
         return consumer
 
     def settle_soon(self, message: MessageProxy) -> None:
         self._submit(self._settle, message)
 
-    def reject_soon(self, message: MessageProxy) -> None:
-        self._submit(self._dead_letter, message, "no such actor")
-
     def detach_soon(self, consumer: LaneConsumer) -> None:
         self._submit(lambda: self._spawn(self.detach(consumer)))
-
-    def _submit(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Hand a call to the loop. A thread that outlives the broker finds it closed, its message long gone back."""
-        if (crossing := self._crossing) is not None:
-            crossing.submit(call, *arguments)
-        else:
-            self.counts.stale += 1
 
     def _attach_soon(self, consumer: LaneConsumer) -> None:
         self.consumers.append(consumer)
         self._spawn(self.attach(consumer))
 
-    def _spawn(self, work: Any) -> None:
-        task = self._opened().loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            logger.bind(event="broker_task_failed").opt(exception=error).error("a task of the broker failed: {}", error)
-
-    # Settling, on the loop
-
     def _arrived(self, consumer: LaneConsumer, epoch: int, tag: int, origin: Outgoing, redelivered: bool) -> None:
         """Take a message off the wire: to a worker thread, round again if it is not due, or to the dead letters."""
         try:
+            check_size(origin.body, self.body_bytes_max)
             message = decode_message(origin.body, consumer.queue_name, self.get_actor)
-        except Undecodable as error:
+        except (Undecodable, MessageTooLarge) as error:
             logger.bind(event="undecodable", message_id=origin.message_id, queue=origin.queue).error("{}", error)
             self.counts.rejected += 1
             self._reject(consumer, epoch, tag, origin)
@@ -244,91 +225,3 @@ class Transport(dramatiq.Broker, ABC):
             self._spawn(self._put_back(delivery, msgspec.structs.replace(origin, delay_ms=rest_ms)))
         else:
             consumer.arrive(delivery)
-
-    def _settle(self, delivery: Delivery) -> None:
-        """Wait for one future after the other; when none is left, decide."""
-        if delivery not in delivery.consumer.started:
-            # Skipped before it began: it stays unacknowledged, so it goes back with its channel (or has gone already).
-            self.counts.stale += delivery.stale
-            return
-        while delivery.unfinished:
-            future = delivery.unfinished[-1]
-            if not future.done():
-                self._settle_after(future, delivery)
-                return
-            delivery.unfinished.pop()
-            error = asyncio.CancelledError() if future.cancelled() else future.exception()
-            delivery.error = delivery.error or error
-        delivery.settled = True
-        self._decide(delivery)
-
-    def _settle_after(self, future: Completion, delivery: Delivery) -> None:
-        if isinstance(future, concurrent.futures.Future):
-            future.add_done_callback(lambda _: self._submit(self._settle, delivery))
-        else:
-            future.add_done_callback(lambda _: self._settle(delivery))
-
-    def _decide(self, delivery: Delivery) -> None:
-        error = delivery.error
-        if delivery.stale:
-            self.counts.stale += 1
-        elif error is None:
-            self.counts.acknowledged += 1
-            self._acknowledge(delivery)
-        elif isinstance(error, PermanentError):
-            self._dead_letter(delivery, f"{error.code.name}: {error}")
-        elif delivery.faults >= FAULTS_MAX and not isinstance(error, TransientError):
-            self._dead_letter(delivery, f"failed {delivery.faults} times, last for {error!r}")
-        else:
-            self._spawn(self._requeue(delivery, error))
-            return
-        self._finish(delivery)
-
-    def _finish(self, delivery: Delivery) -> None:
-        delivery.consumer.started.discard(delivery)
-        self.settlements.set()
-
-    def _dead_letter(self, delivery: Delivery, reason: str) -> None:
-        bound = logger.bind(event="dead_lettered", message_id=delivery.message_id, queue=delivery.queue_name)
-        bound.error("{}", reason)
-        self.counts.rejected += 1
-        if not delivery.stale:
-            self._reject(delivery.consumer, delivery.epoch, delivery.tag, delivery.origin)
-
-    async def _requeue(self, delivery: Delivery, error: BaseException) -> None:
-        pause_ms = REQUEUE_PAUSES_MS[min(delivery.requeues, len(REQUEUE_PAUSES_MS) - 1)]
-        self.counts.requeued += 1
-        bound = logger.bind(event="requeued", message_id=delivery.message_id, queue=delivery.queue_name)
-        bound.opt(exception=error).warning("put back for {} ms: {!r}", pause_ms, error)
-        headers = delivery.origin.headers | {
-            REQUEUES: delivery.requeues + 1,
-            REQUEUE_REASON: repr(error)[:500],
-            FAULTS: delivery.faults + (0 if isinstance(error, TransientError) else 1),
-        }
-        await self._put_back(delivery, msgspec.structs.replace(delivery.origin, headers=headers, delay_ms=pause_ms))
-
-    async def _put_back(self, delivery: Delivery, outgoing: Outgoing) -> None:
-        """Acknowledge the delivery only once its copy is safe on a retry tier.
-
-        Where that is missing altogether the message returns to its queue.
-        """
-        settle = self._acknowledge
-        for pause_s in pauses_s(HOLD_MS_FIRST, HOLD_MS_MAX):
-            try:
-                await self.put([outgoing])
-                break
-            except TransientError as failed:
-                bound = logger.bind(event="not_put_back", message_id=delivery.message_id, queue=delivery.queue_name)
-                bound.warning("can't be put back: {}", failed)
-                # The pause also keeps a queue that nobody can put anything into from spinning.
-                await asyncio.sleep(pause_s)
-                if isinstance(failed, Unroutable):
-                    settle = self._return
-                    break
-                if delivery.stale:
-                    break
-        if delivery.stale:
-            self.counts.stale += 1
-        else:
-            settle(delivery)
-        self._finish(delivery)

@@ -13,7 +13,10 @@ def _now() -> datetime:
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a record's life. `outcome`: `passed`, `retried`, `released`, `requeued`, or the state it came to."""
+    """One line of a record's life. `outcome`: `passed`, `retried`, `released`, `requeued`, or the state it came to.
+
+    `due_at`: when a record that is retried comes back.
+    """
 
     record_id: str
     stage: str
@@ -24,6 +27,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str | None = None
     attempt: int = 1
     at: datetime = msgspec.field(default_factory=_now)
+    due_at: datetime | None = None
 
 
 class StateChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,3 +74,8 @@ class Entry(msgspec.Struct, kw_only=True):
     dead: list[DeadLetter] = []
     valuations: list[Valuation] = []
     flags: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def goes_first(self) -> bool:
+        """Whether it must be committed before anything is published: what is told must be found."""
+        return bool(self.deliveries or self.dead or self.parkings)

@@ -1,6 +1,5 @@
 """Messages: derived from the one that caused them, so that a second run of the same message makes the same ones."""
 
-from base64 import b32encode
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -28,8 +27,7 @@ def decode(body: bytes) -> Batch:
 
 def derived_id(*parts: str) -> str:
     """A stable id of 24 lower-case characters for what these parts name."""
-    digest = blake2b("\x1f".join(parts).encode(), digest_size=15).digest()
-    return b32encode(digest).decode().lower()
+    return blake2b("\x1f".join(parts).encode(), digest_size=12).hexdigest()
 
 
 def caused_by(cause: Envelope, stage: str, items: tuple[Item, ...], part: str = "") -> Batch:

@@ -1,6 +1,6 @@
 """The ports: what the pipeline asks of a store, a broker and a target, as Protocols."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -23,8 +23,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class Publisher(Protocol):
     """Puts messages where they survive."""
 
-    async def publish(self, messages: Sequence[Message]) -> None:
-        """Return when every message is durable.
+    def publish(self, messages: Sequence[Message]) -> Awaitable[None]:
+        """Put them on their way at once; done when every message is durable.
 
         Raises:
           TransientError: at least one message was not confirmed; nothing may be acknowledged.
@@ -37,8 +37,8 @@ class Publisher(Protocol):
 class Ledger(Protocol):
     """Our own durable account of every record and delivery."""
 
-    async def record(self, entry: Entry) -> None:
-        """Write one entry; returns when it is committed. Entries of several callers share a transaction."""
+    def record(self, entry: Entry) -> Awaitable[None]:
+        """Write one entry; done when it is committed. Entries of several callers share a transaction."""
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,18 +1,21 @@
 """The runner: takes a message to a stage, maps the stage over its records, and makes everything it caused durable.
 
-The future it returns resolves when the message may be acknowledged: the next messages are confirmed by the broker and
-the ledger entry is committed. A stage that waits runs on the event loop and holds no worker thread.
+A worker thread judges; what is to become durable is begun on the event loop, many messages at once. The message may be
+acknowledged when the next messages are confirmed by the broker and the ledger entry is committed. A stage that waits
+runs on the event loop altogether and holds no worker thread.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from loguru import logger
 
 from contracts.envelope import Batch, Envelope
+from pipeline.entries import Entry, Step
 from pipeline.errors import TransientError, UndecodableMessage
 from pipeline.history import NO_HISTORY, History
 from pipeline.judgement import Failed, Judged, Parked, judge, judge_waiting
@@ -25,6 +28,9 @@ from pipeline.settlement import Settlement, settle
 from pipeline.stage import Context, Stage
 
 T = TypeVar("T")
+
+#: Called on the event loop, it begins the rest of the work; the message is done when all of these futures are.
+Begin = Callable[[], Sequence[asyncio.Future[None]]]
 
 lookup_timeout_s = 60
 #: So often a message of several records may come back before they go on one by one.
@@ -75,9 +81,12 @@ class Runner:
         self.settings = settings
         self.loop = loop
         self.lookup_timeout_s = lookup_timeout_s
+        self._ledger_writes = True
 
-    def handle(self, stage_name: str, body: bytes, setbacks: int = 0) -> Future[None]:
-        """Start work on one message; the future is done when it may be acknowledged, failed when it must come again.
+    def handle(self, stage_name: str, body: bytes, setbacks: int = 0) -> Begin:
+        """Work on one message as far as a thread can; what it returns begins the rest, on the event loop.
+
+        The message may be acknowledged when the futures of that are done; when one has failed it must come again.
 
         Args:
           setbacks: how often this very message has come back, since it raised something nobody planned for or its
@@ -92,16 +101,28 @@ class Runner:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UndecodableMessage(f"{stage_name}: {error}") from None
         if setbacks >= apart_after and len(batch.items) > 1:
-            return asyncio.run_coroutine_threadsafe(self._take_apart(stage, batch, setbacks), self.loop)
+            return _begins(partial(self._take_apart, stage, batch, setbacks))
         if stage.waits:
-            return asyncio.run_coroutine_threadsafe(self._run_waiting(stage, batch), self.loop)
-        judged = self._judge(stage, batch)
-        return asyncio.run_coroutine_threadsafe(self._finish(stage, batch, judged), self.loop)
+            return _begins(partial(self._run_waiting, stage, batch))
+        return partial(self._make_durable, self._settle(stage, batch, self._judge(stage, batch)))
 
     async def _take_apart(self, stage: Stage, batch: Batch, setbacks: int) -> None:
         """One poisonous record must not take its neighbours with it."""
         bound = logger.bind(event="taken_apart", stage=stage.name, message_id=batch.envelope.id)
         bound.warning("came back {} times: its {} records go on one by one", setbacks, len(batch.items))
+        # Without a step nothing would tell these records from lost ones: the message that held them is about to go.
+        detail = f"its message came back {setbacks} times: goes on alone"
+        steps = [
+            Step(record_id=item.id, stage=stage.name, outcome="retried", target=item.target, detail=detail)
+            for item in batch.items
+        ]
+        # Each by itself: what can't be written of the poisonous one must not keep its neighbours here.
+        record = self.services.ledger.record
+        for error in await asyncio.gather(*(record(Entry(steps=[step])) for step in steps), return_exceptions=True):
+            if isinstance(error, TransientError):
+                raise error
+            if error is not None:
+                bound.warning("no step for one of them: {!r}", error)
         await self.services.publisher.publish([Message(stage=stage.name, batch=one) for one in apart(batch)])
 
     def _judge(self, stage: Stage, batch: Batch) -> list[Judged]:
@@ -130,10 +151,13 @@ class Runner:
         attempts_max, limit_s = self.settings.retry_attempts_max, self.settings.stage_time_limit_ms / 1000
         verdicts = await asyncio.gather(*(judge_waiting(stage, context, attempts_max, limit_s) for context in contexts))
         judged = [Judged(item, verdict) for item, verdict in zip(batch.items, verdicts, strict=True)]
-        await self._finish(stage, batch, judged)
+        # All of them, also when one fails: nothing may still be under way when the message is given back.
+        done = self._make_durable(self._settle(stage, batch, judged))
+        await asyncio.wait(done)
+        for future in done:
+            future.result()
 
-    async def _finish(self, stage: Stage, batch: Batch, judged: list[Judged]) -> None:
-        """Make everything this message caused durable; only then may it be acknowledged."""
+    def _settle(self, stage: Stage, batch: Batch, judged: list[Judged]) -> Settlement:
         settlement = settle(
             stage,
             self.next_stage[stage.name],
@@ -142,21 +166,36 @@ class Runner:
             bytes_max=self.settings.message_bytes_max,
         )
         _log(stage, batch, settlement)
-        entry = settlement.entry
-        if entry.deliveries or entry.dead:
-            # The next stage, and whoever listens for dead letters, must find what they are told about.
-            await self.services.ledger.record(entry)
-            await self._publish(settlement)
-        else:
-            await _all_of(self.services.ledger.record(entry), self._publish(settlement))
-        if entry.parkings:
-            await self._look_again({parking.key for parking in entry.parkings})
+        return settlement
 
-    async def _publish(self, settlement: Settlement) -> None:
+    def _make_durable(self, settlement: Settlement) -> Sequence[asyncio.Future[None]]:
+        """Begin to make everything the message caused durable: side by side, where nothing depends on the order.
+
+        While the ledger can't be written, it comes first: a message published beside it would be published again with
+        each attempt, and its copies at the next stage as well.
+        """
+        entry, messages = settlement.entry, settlement.messages
+        if entry.goes_first or not self._ledger_writes:
+            return [asyncio.ensure_future(self._make_durable_in_order(settlement))]
+        recorded = asyncio.ensure_future(self.services.ledger.record(entry))
+        recorded.add_done_callback(self._recorded)
+        return [recorded, asyncio.ensure_future(self.services.publisher.publish(messages))] if messages else [recorded]
+
+    async def _make_durable_in_order(self, settlement: Settlement) -> None:
+        """The next stage, and whoever listens for dead letters, must find what they are told about."""
+        entry = settlement.entry
+        recorded = asyncio.ensure_future(self.services.ledger.record(entry))
+        recorded.add_done_callback(self._recorded)
+        await recorded
         if settlement.messages:
             await self.services.publisher.publish(settlement.messages)
         if settlement.letters:
             await self.services.publisher.publish_dead(settlement.letters)
+        if entry.parkings:
+            await self._look_again({parking.key for parking in entry.parkings})
+
+    def _recorded(self, recorded: asyncio.Future[None]) -> None:
+        self._ledger_writes = not recorded.cancelled() and not isinstance(recorded.exception(), TransientError)
 
     async def _look_again(self, keys: set[str]) -> None:
         """The record waited for may have arrived between the look-up and the parking: nobody else would notice."""
@@ -171,7 +210,7 @@ class Runner:
             await self.services.reference.refresh(envelope.referenceversion)
 
     def _contexts(self, batch: Batch, history: dict[str, History]) -> list[Context]:
-        services = self.services
+        services, now = self.services, datetime.now(UTC)
         return [
             Context(
                 envelope=batch.envelope,
@@ -182,6 +221,7 @@ class Runner:
                 translators=services.translators,
                 targets=services.targets,
                 postings=services.postings,
+                now=now,
             )
             for item in batch.items
         ]
@@ -200,12 +240,8 @@ class Runner:
             raise TransientError(f"a look-up took longer than {self.lookup_timeout_s:g} s") from error
 
 
-async def _all_of(*awaitables: Awaitable[None]) -> None:
-    """Wait for all, also when one fails: nothing may still be under way when the message is given back."""
-    results = await asyncio.gather(*awaitables, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+def _begins(work: Callable[[], Coroutine[Any, Any, None]]) -> Begin:
+    return lambda: [asyncio.ensure_future(work())]
 
 
 def _something_missing(judged: Judged) -> bool:

@@ -17,6 +17,9 @@ STATES = (IN_FLIGHT, PARKED, DEAD, IN_DOUBT, SUBMITTED, POSTED, RECONCILED, DUPL
 #: A record with several deliveries is counted once, under the one that is furthest from done.
 LEAST_DONE_FIRST = (DEAD, IN_DOUBT, PARKED, IN_FLIGHT, SUBMITTED, POSTED, RECONCILED, DUPLICATE, SUPERSEDED, DISCARDED)
 
+#: Another record, or another revision of it, stands for it.
+STOOD_FOR = (DUPLICATE, SUPERSEDED)
+
 #: Still expecting to move by itself.
 UNFINISHED = (IN_FLIGHT, PARKED, IN_DOUBT)
 

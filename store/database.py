@@ -1,7 +1,9 @@
 """The database: SQLite (one file, one process) or PostgreSQL, behind one interface; migrations are run from here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import select
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from loguru import logger
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from pipeline.errors import OutcomeUnknown, TransientError
+from store.bulk import insert_new_rows, insert_rows
+from store.statements import among
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
@@ -26,11 +31,28 @@ POSTGRESQL = "postgresql"
 busy_timeout_s = 30
 connect_timeout_s = 10
 
+#: libpq's, in seconds (the last in milliseconds): a server that vanished without a word is noticed within a minute.
+_NOTICE_A_SILENT_NETWORK = {
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 50_000,
+}
+
 #: How long a coroutine waits for a connection of the pool.
 pool_timeout_s = 60
 
+#: How long closing waits for connections that are still in use.
+give_back_s_max = 5
+
+#: A connection that has lain idle for longer is asked whether it is still there.
+idle_s_max = 30
+_IDLE_SINCE = "idle_since"
+
 #: Any number, the same for all: who holds this advisory lock migrates the database.
 MIGRATION_LOCK = 7_106_211_503
+
+_SQLITE_BUSY = 5
 
 #: Primary result codes of SQLite that may be gone at the next try: PERM 3, BUSY 5, LOCKED 6, READONLY 8, IOERR 10,
 #: FULL 13, CANTOPEN 14, PROTOCOL 15.
@@ -70,10 +92,9 @@ class Database:
                 pool_size=pool_size,
                 max_overflow=0,
                 pool_timeout=pool_timeout_s,
-                # A connection that died while it lay in the pool is replaced instead of failing somebody's work.
-                pool_pre_ping=True,
                 connect_args=_connect_arguments(parsed),
             )
+            _replace_the_dead(writes.sync_engine)
             # Rows inserted by the hundred travel as one statement with many VALUES, not as hundreds.
             writes.dialect.use_insertmanyvalues_wo_returning = True
             # Shares the pool; psycopg sends both settings with BEGIN, so they cost no round trip.
@@ -122,13 +143,20 @@ class Database:
         """An INSERT of this dialect, which knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
         return sqlite.insert(table) if self.dialect == SQLITE else postgresql.insert(table)
 
+    insert_rows = staticmethod(insert_rows)
+    insert_new_rows = staticmethod(insert_new_rows)
+    among = staticmethod(among)
+
     async def schema_is_current(self) -> bool:
         """Whether every migration has been run here."""
         async with self.connect() as connection:
             return await connection.run_sync(_is_current)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, those that somebody is just giving back among them: who is cancelled leaves that to a
+        task of its own.
+        """
+        await _given_back([self._writes.sync_engine.pool, self._reads.sync_engine.pool])
         await self._writes.dispose()
         if self.dialect == SQLITE:
             await self._reads.dispose()
@@ -190,7 +218,7 @@ def _parse(url: str) -> URL:
 
 def _connect_arguments(url: URL) -> dict[str, Any]:
     """libpq's settings that an operator has not chosen in the URL."""
-    chosen = {"connect_timeout": connect_timeout_s, "application_name": "tieout"}
+    chosen = {"connect_timeout": connect_timeout_s, "application_name": "tieout"} | _NOTICE_A_SILENT_NETWORK
     return {name: value for name, value in chosen.items() if name not in url.query}
 
 
@@ -230,12 +258,70 @@ def _govern_sqlite(engine: Engine, *, reads_only: bool) -> None:
     def _connected(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
+            _set(cursor, pragma)
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def _began(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+async def _given_back(pools: Sequence[Any]) -> None:
+    """Wait, within the bound, until nobody has a connection any more."""
+    one_more = asyncio.Event()
+    for pool in pools:
+        event.listen(pool, "checkin", lambda *_: one_more.set())
+    try:
+        async with asyncio.timeout(give_back_s_max):
+            while any(pool.checkedout() for pool in pools):
+                one_more.clear()
+                await one_more.wait()
+    except TimeoutError:
+        logger.bind(event="connections_left").warning("closing a database that somebody still works with")
+
+
+def _replace_the_dead(engine: Engine) -> None:
+    """A connection that died while it lay in the pool is replaced instead of failing somebody's work.
+
+    Asking the server each time would cost every transaction a round trip. One that the server, or the network, has
+    ended has something to be read; one that has lain idle for long may have been forgotten on the way in silence.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _checked_in(_connection: Any, record: Any) -> None:
+        record.info[_IDLE_SINCE] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _checked_out(connection: Any, record: Any, _proxy: Any) -> None:
+        idle_s = time.monotonic() - record.info.get(_IDLE_SINCE, time.monotonic())
+        if idle_s < idle_s_max and not _has_something_to_read(connection.driver_connection):
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            # What ended this one has most likely ended the others.
+            raise InvalidatePoolError(f"database: a connection was lost while it lay idle: {error}") from error
+
+
+def _has_something_to_read(driver: Any) -> bool:
+    if driver.closed:
+        return True
+    waiting = select.poll()
+    waiting.register(driver.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
+
+
+def _set(cursor: Any, pragma: str) -> None:
+    """Turning the write-ahead log on doesn't heed the busy timeout: two processes may open a new file at once."""
+    deadline = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            cursor.execute(f"PRAGMA {pragma}")
+            return
+        except Exception as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != _SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 @contextmanager

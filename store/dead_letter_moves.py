@@ -30,7 +30,7 @@ async def claim(
     letters = dead_letters.c
     of_page = letters.id.in_(ids)
     record_ids = await connection.scalars(select(letters.record_id).where(of_page, letters.record_id.is_not(None)))
-    standing = await Standing.load(connection, db, set(record_ids))
+    standing = await Standing.load(connection, set(record_ids))
     rows = await connection.execute(
         select(dead_letters).where(of_page, letters.status == OPEN).order_by(letters.id).with_for_update()
     )

@@ -205,7 +205,7 @@ class DeadLetters:
         async with self._db.begin() as connection:
             row = await _row(connection, letter_id)
             # Whoever requeues it holds the record's lock: read again with the lock held.
-            await Standing.load(connection, self._db, [row.record_id] if row.record_id is not None else [])
+            await Standing.load(connection, [row.record_id] if row.record_id is not None else [])
             row = await _row(connection, letter_id)
             if row.status != OPEN or row.record_id is None or row.letter is None:
                 raise LetterNotOpen(f"dead letter {letter_id!r} is {row.status}; only open ones can be edited")

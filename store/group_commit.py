@@ -30,6 +30,9 @@ class GroupCommit(Generic[Order, Answer]):
 
     `write` is given the orders of one group in the order they came and returns one answer for each; it may be called
     again with some of them after its transaction was rolled back, so it must keep nothing between calls.
+
+    With `linger_ms` a group waits so long for more to join it, unless it is full or somebody is in a hurry: each commit
+    costs a sync to the disk, which the broker needs as well.
     """
 
     def __init__(
@@ -38,31 +41,44 @@ class GroupCommit(Generic[Order, Answer]):
         write: Callable[[AsyncConnection, Sequence[Order]], Awaitable[Sequence[Answer]]],
         *,
         rows_max: int,
+        linger_ms: int = 0,
     ) -> None:
         self._db, self._write, self._rows_max = db, write, rows_max
+        self._linger_s = linger_ms / 1000
+        self._rows = 0
+        self._now = asyncio.Event()
         self._queue: deque[_Waiting[Order, Answer]] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def submit(self, order: Order, rows: int = 1) -> Answer:
-        """Returns when the order is committed, with its answer. `rows` is about how many rows it writes.
+    @property
+    def load(self) -> tuple[bool, int]:
+        """Whether a group is being gathered or written, and how many rows wait for the next one."""
+        return self._draining is not None, self._rows
 
-        Raises:
-          TransientError: the database failed, or this is closed; the order may be submitted again.
-          Exception: whatever `write` raised for this order; its neighbours are not affected.
+    def submit(self, order: Order, rows: int = 1, *, hurry: bool = False) -> asyncio.Future[Answer]:
+        """Take an order on; the future has its answer when it is committed. `rows` is about how many rows it writes,
+        `hurry` that somebody waits for it who can do nothing else.
+
+        It fails with TransientError (the database failed, or this is closed; the order may be submitted again) or with
+        whatever `write` raised for this order; its neighbours are not affected.
         """
-        if self._closed:
-            raise TransientError("the store is closing; this will be done again by another process")
         waiting = _Waiting(order, rows, asyncio.get_running_loop().create_future())
+        if self._closed:
+            _fail(waiting, TransientError("the store is closing; this will be done again by another process"))
+            return waiting.answer
         self._queue.append(waiting)
+        self._rows += rows
+        if hurry or self._rows >= self._rows_max:
+            self._now.set()
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
-        answer: Answer = await waiting.answer
-        return answer
+        return waiting.answer
 
     async def close(self) -> None:
         """Take nothing more on; returns when everything submitted before has its answer."""
         self._closed = True
+        self._now.set()
         if self._draining is not None:
             await self._draining
 
@@ -71,6 +87,7 @@ class GroupCommit(Generic[Order, Answer]):
         group: list[_Waiting[Order, Answer]] = []
         try:
             while self._queue:
+                await self._linger()
                 group = self._take()
                 await self._commit(group)
         finally:
@@ -78,6 +95,15 @@ class GroupCommit(Generic[Order, Answer]):
             for waiting in [*group, *self._queue]:
                 _fail(waiting, TransientError("the store was stopped before this was committed"))
             self._queue.clear()
+            self._rows = 0
+
+    async def _linger(self) -> None:
+        if self._linger_s and not self._now.is_set():
+            try:
+                async with asyncio.timeout(self._linger_s):
+                    await self._now.wait()
+            except TimeoutError:
+                return
 
     def _take(self) -> list[_Waiting[Order, Answer]]:
         group = [self._queue.popleft()]
@@ -85,6 +111,9 @@ class GroupCommit(Generic[Order, Answer]):
         while self._queue and rows + self._queue[0].rows <= self._rows_max:
             rows += self._queue[0].rows
             group.append(self._queue.popleft())
+        self._rows -= rows
+        if not self._queue and not self._closed:
+            self._now.clear()
         return group
 
     async def _commit(self, group: Sequence[_Waiting[Order, Answer]]) -> None:

@@ -5,17 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import islice
-from typing import Any
 
 import msgspec
-from sqlalchemy import and_, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pipeline.history import DayEntry, History, Revision
 from pipeline.states import DEAD, DISCARDED, DUPLICATE, SUPERSEDED
 from store.database import Database
-from store.statements import chunks
-from store.tables import records
+from store.statements import BY_KEY, ask, statement
 
 #: Records whose hours do not count for their worker and day.
 NOT_COUNTED = (DEAD, DUPLICATE, SUPERSEDED, DISCARDED)
@@ -40,6 +37,56 @@ class HistoryKey(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def source_key(self) -> SourceKey:
         return (self.source, self.document_type, self.subject)
+
+
+class _RecordRow(msgspec.Struct):
+    number: int
+    id: str
+    source: str
+    document_type: str
+    subject: str
+    revision: str
+    revision_order: str
+    fingerprint: str
+    state: str
+    business_key: str | None
+    worker_day: str | None
+
+    @property
+    def source_key(self) -> SourceKey:
+        return (self.source, self.document_type, self.subject)
+
+
+class _BusinessRow(msgspec.Struct):
+    business_key: str
+    id: str
+    source: str
+    document_type: str
+    subject: str
+
+
+class _DayRow(msgspec.Struct):
+    """`overtaken`: a newer revision counts instead."""
+
+    worker_day: str
+    id: str
+    number: int
+    hours: str
+    overtaken: bool
+
+
+_REVISIONS = statement(f"SELECT {', '.join(_RecordRow.__struct_fields__)} FROM records WHERE subject AMONG :?")
+_SAME_BUSINESS = statement(
+    f"SELECT {', '.join(_BusinessRow.__struct_fields__)} FROM records "
+    f"WHERE business_key AMONG :? AND state NOT IN {SETTLED_OTHERWISE} ORDER BY number"
+)
+_SAME_DAY = statement(
+    "SELECT worker_day, id, number, hours, EXISTS (SELECT 1 FROM records AS newer "
+    "WHERE newer.subject = records.subject AND newer.source = records.source "
+    "AND newer.document_type = records.document_type AND newer.revision_order > records.revision_order "
+    f"AND newer.state NOT IN {NOT_COUNTED}) AS overtaken FROM records "
+    f"WHERE worker_day AMONG :? AND state NOT IN {NOT_COUNTED} AND hours IS NOT NULL ORDER BY number"
+)
 
 
 class HistoryReader:
@@ -87,19 +134,19 @@ class HistoryReader:
             self._waiting.clear()
 
     async def _read(self, items: Sequence[HistoryKey]) -> dict[str, History]:
-        found: dict[str, History] = {}
         async with self._db.connect() as connection:
-            for chunk in chunks(items):
-                found |= await _read_chunk(connection, chunk)
-        return found
+            return await _read(connection, items)
 
 
-async def _read_chunk(connection: AsyncConnection, items: Sequence[HistoryKey]) -> dict[str, History]:
+async def _read(connection: AsyncConnection, items: Sequence[HistoryKey]) -> dict[str, History]:
     revisions = await _revisions(connection, items)
     own = {row.id: row for rows in revisions.values() for row in rows}
     known = [own[item.record_id] for item in items if item.record_id in own]
-    same_business = await _same_business(connection, {row.business_key for row in known if row.business_key})
-    same_day = await _same_day(connection, {row.worker_day for row in known if row.worker_day})
+    same_business, same_day = await _neighbourhood(
+        connection,
+        {row.business_key for row in known if row.business_key},
+        {row.worker_day for row in known if row.worker_day},
+    )
 
     def history(item: HistoryKey) -> History:
         row = own.get(item.record_id)
@@ -122,86 +169,40 @@ async def _read_chunk(connection: AsyncConnection, items: Sequence[HistoryKey]) 
     return {item.record_id: history(item) for item in items}
 
 
-async def _revisions(connection: AsyncConnection, items: Sequence[HistoryKey]) -> dict[SourceKey, list[Any]]:
+async def _revisions(connection: AsyncConnection, items: Sequence[HistoryKey]) -> dict[SourceKey, list[_RecordRow]]:
     """All revisions of the items' source keys, in order; equal orders in the order they were accepted."""
     wanted = {item.source_key for item in items}
-    rows = await connection.execute(
-        select(
-            records.c.number,
-            records.c.id,
-            records.c.source,
-            records.c.document_type,
-            records.c.subject,
-            records.c.revision,
-            records.c.revision_order,
-            records.c.fingerprint,
-            records.c.state,
-            records.c.business_key,
-            records.c.worker_day,
-        ).where(
-            records.c.subject.in_({item.subject for item in items}),
-            records.c.source.in_({item.source for item in items}),
-            records.c.document_type.in_({item.document_type for item in items}),
-        )
-    )
-    found: dict[SourceKey, list[Any]] = defaultdict(list)
+    _, found = await ask(connection, BY_KEY, _REVISIONS(sorted({item.subject for item in items})))
+    revisions: dict[SourceKey, list[_RecordRow]] = defaultdict(list)
     # Sorted here and not there: databases collate text each in their own way.
-    for row in sorted(rows, key=lambda row: (row.revision_order, row.number)):
-        key = (row.source, row.document_type, row.subject)
-        if key in wanted:
-            found[key].append(row)
-    return found
+    for row in sorted((_RecordRow(*values) for values in found), key=lambda row: (row.revision_order, row.number)):
+        if row.source_key in wanted:
+            revisions[row.source_key].append(row)
+    return revisions
 
 
-async def _same_business(connection: AsyncConnection, keys: set[str]) -> dict[str | None, list[Any]]:
-    """Records by business key, in the order they were accepted."""
-    found: dict[str | None, list[Any]] = defaultdict(list)
-    if keys:
-        rows = await connection.execute(
-            select(records.c.business_key, records.c.id, records.c.source, records.c.document_type, records.c.subject)
-            .where(records.c.business_key.in_(keys), records.c.state.not_in(SETTLED_OTHERWISE))
-            .order_by(records.c.number)
-        )
-        for row in rows:
-            found[row.business_key].append(row)
-    return found
+async def _neighbourhood(
+    connection: AsyncConnection, business_keys: set[str], worker_days: set[str]
+) -> tuple[dict[str | None, list[_BusinessRow]], dict[str | None, list[_DayRow]]]:
+    """Records by business key, and entries by worker and day, each in the order they were accepted."""
+    same_business: dict[str | None, list[_BusinessRow]] = defaultdict(list)
+    same_day: dict[str | None, list[_DayRow]] = defaultdict(list)
+    if business_keys or worker_days:
+        found, entries = await ask(connection, _SAME_BUSINESS(sorted(business_keys)), _SAME_DAY(sorted(worker_days)))
+        for values in found:
+            same_business[values[0]].append(_BusinessRow(*values))
+        for values in entries:
+            same_day[values[0]].append(_DayRow(*values))
+    return same_business, same_day
 
 
-async def _same_day(connection: AsyncConnection, keys: set[str]) -> dict[str | None, list[Any]]:
-    """Entries by worker and day, in the order they were accepted; `overtaken`: a newer revision counts instead."""
-    found: dict[str | None, list[Any]] = defaultdict(list)
-    if keys:
-        newer = records.alias("newer")
-        overtaken = exists().where(
-            and_(
-                newer.c.subject == records.c.subject,
-                newer.c.source == records.c.source,
-                newer.c.document_type == records.c.document_type,
-                newer.c.revision_order > records.c.revision_order,
-                newer.c.state.not_in(NOT_COUNTED),
-            )
-        )
-        rows = await connection.execute(
-            select(records.c.worker_day, records.c.id, records.c.number, records.c.hours, overtaken.label("overtaken"))
-            .where(
-                records.c.worker_day.in_(keys),
-                records.c.state.not_in(NOT_COUNTED),
-                records.c.hours.is_not(None),
-            )
-            .order_by(records.c.number)
-        )
-        for row in rows:
-            found[row.worker_day].append(row)
-    return found
-
-
-def _neighbours(rows: Iterable[Any], item: HistoryKey) -> tuple[str, ...]:
+def _neighbours(rows: Iterable[_BusinessRow], item: HistoryKey) -> tuple[str, ...]:
     """Other records with the same business key; other revisions of the same source key are no neighbours."""
     others = (row.id for row in rows if (row.source, row.document_type, row.subject) != item.source_key)
     return tuple(islice(others, same_business_max))
 
 
-def _day(rows: Iterable[Any], item: HistoryKey) -> tuple[DayEntry, ...]:
+def _day(rows: Iterable[_DayRow], item: HistoryKey) -> tuple[DayEntry, ...]:
     return tuple(
         DayEntry(record_id=row.id, accepted_number=row.number, hours=Decimal(row.hours))
         for row in rows

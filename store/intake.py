@@ -3,27 +3,38 @@
 import base64
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any
+from itertools import islice
 
 import msgspec
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.money import Money
-from pipeline.states import IN_FLIGHT
+from store.bulk import insert_new_rows, insert_rows
 from store.database import Database
+from store.group_commit import GroupCommit
+from store.intake_rows import Run, accepted_step, record_row, reject_row
 from store.outbox import Outbox, OutboxRow
+from store.statements import ask, statement
 from store.tables import records as records_table
 from store.tables import rejects as rejects_table
 from store.tables import runs, steps
 
-#: What is kept of a refused row, so that a person recognises it.
-raw_bytes_max = 2000
-column_chars_max = 200
+#: Records and refused rows that chunks of the same moment write in one transaction.
+rows_max = 2000
+
+#: Transactions at a time: a chunk that just missed one does not wait for all of it.
+transactions_max = 2
+runs_known_max = 1000
+
+_RUN = [runs.c[name] for name in Run.__struct_fields__]
+_COUNTED = ("rows", "filtered", "read", "accepted", "seen_before", "rejected")
+_ADD = statement("UPDATE runs SET {} WHERE id = :?".format(", ".join(f'"{name}" = "{name}" + :?' for name in _COUNTED)))
 
 #: Whole numbers sort right up to this many digits.
 revision_digits_max = 40
@@ -109,12 +120,26 @@ def revision_order(revision: str) -> str:
     return revision
 
 
+class _Chunk(msgspec.Struct, frozen=True):
+    run_id: str
+    records: Sequence[AcceptedRecord]
+    rejects: Sequence[Reject]
+    rows: int
+    filtered: int
+    read: int
+    messages: Callable[[Sequence[AcceptedRecord]], Sequence[OutboxRow]]
+
+
 class Intake:
     """Accepts records durably, chunk by chunk, each chunk in one transaction with the messages it owes."""
 
     def __init__(self, db: Database, outbox: Outbox) -> None:
         self._db = db
         self._outbox = outbox
+        self._known: dict[str, Run] = {}
+        self._commits: list[GroupCommit[_Chunk, Accepted]] = [
+            GroupCommit(db, self._write, rows_max=rows_max) for _ in range(transactions_max)
+        ]
 
     async def open_run(self, *, actor: str, origin: str, source: str, document_type: str, lane: str) -> str:
         """Begin a run of ingest over one file or call; `origin` names it (`declarations.csv`). Returns the run's id."""
@@ -135,7 +160,9 @@ class Intake:
         read: int,
         messages: Callable[[Sequence[AcceptedRecord]], Sequence[OutboxRow]],
     ) -> Accepted:
-        """Write one chunk: all of it is committed when this returns, or none of it.
+        """Write one chunk: all of it is committed when this returns, or none of it. Chunks that come at the same moment
+        share a transaction: they add to the same run, and would wait for each other's commit. A chunk whose caller is
+        cancelled may be committed all the same; the clock publishes what it owes.
 
         Args:
           rows, filtered, read: rows of this chunk, those the row filter left out, those read: added to the run.
@@ -143,106 +170,110 @@ class Intake:
 
         Raises:
           UnknownRun: `run_id` is not from `open_run`.
+          TransientError: the database failed; accept it again.
         """
-        now = datetime.now(UTC)
-        async with self._db.begin() as connection:
-            run = await _run(connection, run_id)
-            new = await self._insert_records(connection, run_id, records, now)
-            rejected = await self._insert_rejects(connection, run, rejects, now)
-            seen_before = len(records) - len(new) + len(rejects) - rejected
-            counted = {
-                "rows": rows,
-                "filtered": filtered,
-                "read": read,
-                "accepted": len(new),
-                "seen_before": seen_before,
-                "rejected": rejected,
-            }
-            added = {name: runs.c[name] + count for name, count in counted.items()}
-            await connection.execute(update(runs).where(runs.c.id == run_id).values(added))
-            outbox: list[OutboxRow] = []
-            if new:
-                await connection.execute(insert(steps), [_step(record, run.origin, now) for record in new])
-                outbox = list(await self._outbox.add(connection, messages(new)))
-        return Accepted(new=[record.id for record in new], seen_before=seen_before, rejected=rejected, outbox=outbox)
+        chunk = _Chunk(run_id, records, rejects, rows, filtered, read, messages)
+        commits = min(self._commits, key=lambda one: one.load)
+        return await commits.submit(chunk, len(records) + len(rejects))
 
     async def close_run(self, run_id: str) -> None:
         """Note that the run has read everything."""
         async with self._db.begin() as connection:
             await connection.execute(update(runs).where(runs.c.id == run_id).values(finished_at=datetime.now(UTC)))
 
-    async def _insert_records(
-        self, connection: AsyncConnection, run_id: str, records: Sequence[AcceptedRecord], now: datetime
-    ) -> list[AcceptedRecord]:
-        """Insert those not known yet; returns them in their order, each id once."""
-        first = {record.id: record for record in reversed(records)}
-        distinct = [record for record in records if first[record.id] is record]
-        if not distinct:
-            return []
-        statement = self._db.insert(records_table).on_conflict_do_nothing().returning(records_table.c.id)
-        inserted = set(await connection.scalars(statement, [_row(record, run_id, now) for record in distinct]))
-        return [record for record in distinct if record.id in inserted]
+    async def close(self) -> None:
+        """Take no more chunks; returns when those taken are committed."""
+        for commits in self._commits:
+            await commits.close()
 
-    async def _insert_rejects(
-        self, connection: AsyncConnection, run: Row[Any], rejects: Sequence[Reject], now: datetime
-    ) -> int:
-        """Insert those not known yet; returns how many that were."""
-        distinct = {reject.fingerprint: reject for reject in reversed(rejects)}.values()
-        if not distinct:
-            return 0
-        statement = (
-            self._db.insert(rejects_table)
-            .on_conflict_do_nothing(index_elements=[rejects_table.c.fingerprint])
-            .returning(rejects_table.c.fingerprint)
+    async def _write(self, connection: AsyncConnection, group: Sequence[_Chunk]) -> list[Accepted]:
+        now = datetime.now(UTC)
+        found = await self._runs(connection, {chunk.run_id for chunk in group})
+        new = await _insert_records(connection, group, now)
+        rejected = await _insert_rejects(connection, group, found, now)
+        told = [
+            accepted_step(record, found[chunk.run_id].origin, now)
+            for chunk, records in zip(group, new, strict=True)
+            for record in records
+        ]
+        await insert_rows(connection, steps, told)
+        owed = [chunk.messages(records) if records else () for chunk, records in zip(group, new, strict=True)]
+        numbered = iter(await self._outbox.add(connection, [row for rows in owed for row in rows]))
+        accepted = [
+            Accepted(
+                new=[record.id for record in records],
+                seen_before=len(chunk.records) - len(records) + len(chunk.rejects) - refused,
+                rejected=refused,
+                outbox=list(islice(numbered, len(rows))),
+            )
+            for chunk, records, refused, rows in zip(group, new, rejected, owed, strict=True)
+        ]
+        # Last, since it locks the runs: other processes that accept into them wait from here to the commit, no longer.
+        await _count(connection, group, accepted)
+        return accepted
+
+    async def _runs(self, connection: AsyncConnection, ids: Collection[str]) -> dict[str, Run]:
+        """What these runs bring in: asked once each, it never changes."""
+        found = {run_id: self._known[run_id] for run_id in ids if run_id in self._known}
+        if unknown := sorted(ids - found.keys()):
+            rows = await connection.execute(select(*_RUN).where(runs.c.id.in_(unknown)))
+            found |= {row.id: Run(**row._mapping) for row in rows}
+            if missing := sorted(ids - found.keys()):
+                raise UnknownRun(f"no run {missing[0]!r} was opened")
+            if len(self._known) > runs_known_max:
+                self._known.clear()
+            self._known |= found
+        return found
+
+
+async def _insert_records(
+    connection: AsyncConnection, group: Sequence[_Chunk], now: datetime
+) -> list[list[AcceptedRecord]]:
+    """Insert those not known yet; returns them by chunk in their order, each id once."""
+    seen: set[str] = set()
+    distinct = [[record for record in chunk.records if _is_first(record.id, seen)] for chunk in group]
+    rows = [
+        record_row(record, chunk.run_id, now)
+        for chunk, records in zip(group, distinct, strict=True)
+        for record in records
+    ]
+    inserted = await insert_new_rows(connection, records_table, rows, unique="id", returning="id")
+    return [[record for record in records if record.id in inserted] for records in distinct]
+
+
+async def _insert_rejects(
+    connection: AsyncConnection, group: Sequence[_Chunk], found: Mapping[str, Run], now: datetime
+) -> list[int]:
+    """Insert those not known yet; returns how many that were, by chunk."""
+    seen: set[str] = set()
+    distinct = [[reject for reject in chunk.rejects if _is_first(reject.fingerprint, seen)] for chunk in group]
+    rows = [
+        reject_row(reject, found[chunk.run_id], now)
+        for chunk, rejects in zip(group, distinct, strict=True)
+        for reject in rejects
+    ]
+    new = await insert_new_rows(connection, rejects_table, rows, unique="fingerprint", returning="row_number")
+    return [sum(reject.fingerprint in new for reject in rejects) for rejects in distinct]
+
+
+def _is_first(key: str, seen: set[str]) -> bool:
+    if key in seen:
+        return False
+    seen.add(key)
+    return True
+
+
+async def _count(connection: AsyncConnection, group: Sequence[_Chunk], accepted: Sequence[Accepted]) -> None:
+    """Add the chunks to their runs; in order, so that two writers can't block each other."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for chunk, answer in zip(group, accepted, strict=True):
+        counts[chunk.run_id] += Counter(
+            rows=chunk.rows,
+            filtered=chunk.filtered,
+            read=chunk.read,
+            accepted=len(answer.new),
+            seen_before=answer.seen_before,
+            rejected=answer.rejected,
         )
-        rows = [_reject_row(reject, run, now) for reject in distinct]
-        return len((await connection.scalars(statement, rows)).all())
-
-
-async def _run(connection: AsyncConnection, run_id: str) -> Row[Any]:
-    row = (await connection.execute(select(runs).where(runs.c.id == run_id))).one_or_none()
-    if row is None:
-        raise UnknownRun(f"no run {run_id!r} was opened")
-    return row
-
-
-def _row(record: AcceptedRecord, run_id: str, now: datetime) -> dict[str, Any]:
-    row = msgspec.structs.asdict(record)
-    money = row.pop("money")
-    return row | {
-        "hours": str(record.hours) if record.hours is not None else None,
-        "run_id": run_id,
-        "accepted_at": now,
-        "changed_at": now,
-        "state": IN_FLIGHT,
-        "currency": money.currency,
-        "amount_minor": money.minor(),
-    }
-
-
-def _step(record: AcceptedRecord, origin: str, now: datetime) -> dict[str, Any]:
-    detail = origin if record.row_number is None else f"{origin}:{record.row_number}"
-    return {"record_id": record.id, "at": now, "stage": "ingest", "outcome": "accepted", "detail": detail}
-
-
-def _reject_row(reject: Reject, run: Row[Any], now: datetime) -> dict[str, Any]:
-    return {
-        "run_id": run.id,
-        "row_number": reject.row_number,
-        "document_type": run.document_type,
-        "currency": reject.money.currency,
-        "amount_minor": reject.money.minor(),
-        "column": _storable(reject.column, column_chars_max),
-        "reason": _storable(reject.reason, raw_bytes_max),
-        "raw": _storable(reject.raw, raw_bytes_max),
-        "at": now,
-        "fingerprint": reject.fingerprint,
-    }
-
-
-def _storable(text: str | None, bytes_max: int) -> str | None:
-    """The beginning of a text from outside, without what a database refuses: NUL, halves of surrogate pairs."""
-    if text is None:
-        return None
-    encoded = text[:bytes_max].encode(errors="replace").replace(b"\0", b"?")
-    return encoded[:bytes_max].decode(errors="ignore")
+    adding = [_ADD(*(counted[name] for name in _COUNTED), run_id) for run_id, counted in sorted(counts.items())]
+    await ask(connection, *adding)

@@ -1,18 +1,19 @@
 """The ledger's writer: takes entries from many coroutines and writes them in shared transactions."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.failure import BUSINESS
 from pipeline.codes import INVALID_DOCUMENT, NO_ROUTE
-from pipeline.entries import Entry
+from pipeline.entries import Entry, Step
 from pipeline.messages import decode
 from pipeline.states import ALLOWED_FROM, DEAD, PARKED, POSTED, SUBMITTED
+from store.bulk import insert_rows
 from store.database import Database
 from store.group_commit import GroupCommit
 from store.letter_rows import letter_row, storable
@@ -35,7 +36,7 @@ class _Prepared(msgspec.Struct):
     """An entry with its values turned into rows, so that what can't be turned fails with its own caller."""
 
     entry: Entry
-    steps: list[Row]
+    steps: Sequence[Step]
     parked: list[Row]
     letters: list[Row]
     deliveries: list[tuple[str, str, str, str, int]]
@@ -49,16 +50,23 @@ class _Prepared(msgspec.Struct):
     def record_ids(self) -> set[str]:
         """The records that more than a step is written about."""
         entry = self.entry
-        several: list[Sequence[Any]] = [entry.states, entry.deliveries, entry.parkings, entry.dead, entry.valuations]
-        return {one.record_id for some in several for one in some} | entry.flags.keys()
+        ids = set(entry.flags)
+        for some in (entry.states, entry.deliveries, entry.parkings, entry.dead, entry.valuations):
+            if some:
+                ids.update([one.record_id for one in some])
+        return ids
 
 
 class LedgerWriter:
-    """`pipeline.ports.Ledger` with group commit. `worker` is written beside every step; `rows_max` bounds a group."""
+    """`pipeline.ports.Ledger` with group commit. `worker` is written beside every step; `rows_max` bounds a group, and
+    `linger_ms` how long an entry that nothing else waits for may wait for others.
+    """
 
-    def __init__(self, db: Database, *, worker: str, rows_max: int) -> None:
+    def __init__(self, db: Database, *, worker: str, rows_max: int, linger_ms: int = 0) -> None:
         self._db, self._worker = db, worker
-        self._commits: GroupCommit[_Prepared, None] = GroupCommit(db, self._write, rows_max=rows_max)
+        self._commits: GroupCommit[_Prepared, None] = GroupCommit(
+            db, self._write, rows_max=rows_max, linger_ms=linger_ms
+        )
 
     async def start(self) -> None:
         """Nothing to do: groups form by themselves once entries come."""
@@ -67,26 +75,27 @@ class LedgerWriter:
         """Take no more entries; returns when all those taken are committed (or their callers told why not)."""
         await self._commits.close()
 
-    async def record(self, entry: Entry) -> None:
-        """Write one entry; returns when it is committed. An entry recorded twice changes nothing but the steps.
+    def record(self, entry: Entry) -> asyncio.Future[None]:
+        """Write one entry; done when it is committed. An entry recorded twice changes nothing but the steps.
 
-        Raises:
+        Raises, when it is awaited:
           TransientError: the database failed; record it again.
           UnknownRecord: it routes a record that was never accepted.
           UnknownCurrency: an amount is in no ISO 4217 currency.
         """
-        prepared = self._prepare(entry)
-        await self._commits.submit(prepared, prepared.rows)
+        try:
+            prepared = self._prepare(entry)
+        except Exception as error:
+            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+        return self._commits.submit(prepared, prepared.rows, hurry=entry.goes_first)
 
     def _prepare(self, entry: Entry) -> _Prepared:
         now = datetime.now(UTC)
         return _Prepared(
             entry=entry,
-            steps=[
-                msgspec.structs.asdict(step)
-                | {"worker": self._worker, "detail": storable(step.detail) if step.detail else None}
-                for step in entry.steps
-            ],
+            steps=storable_steps(entry.steps),
             parked=[
                 {
                     "record_id": parking.record_id,
@@ -108,12 +117,10 @@ class LedgerWriter:
         )
 
     async def _write(self, connection: AsyncConnection, group: Sequence[_Prepared]) -> list[None]:
-        told = [row for prepared in group for row in prepared.steps]
-        if told:
-            await connection.execute(insert(steps), told)
+        await insert_steps(connection, [step for prepared in group for step in prepared.steps], self._worker)
         record_ids = {record_id for prepared in group for record_id in prepared.record_ids()}
         if record_ids:
-            standing = await Standing.load(connection, self._db, record_ids)
+            standing = await Standing.load(connection, record_ids)
             parkings: dict[tuple[str, str], Row] = {}
             letters: dict[str, Row] = {}
             for prepared in group:
@@ -149,6 +156,22 @@ class LedgerWriter:
             await connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=new), opened)
         if too_late:
             await connection.execute(self._db.insert(dead_letters).on_conflict_do_nothing(), too_late)
+
+
+def storable_steps(told: Sequence[Step]) -> Sequence[Step]:
+    """The steps with details that any database takes; nearly always they are themselves."""
+    if all(step.detail is None or _is_plain(step.detail) for step in told):
+        return told
+    replace = msgspec.structs.replace
+    return [replace(step, detail=storable(step.detail) if step.detail else None) for step in told]
+
+
+def _is_plain(detail: str) -> bool:
+    return detail != "" and detail.isascii() and "\0" not in detail
+
+
+async def insert_steps(connection: AsyncConnection, told: Sequence[Step], worker: str) -> None:
+    await insert_rows(connection, steps, told, worker=worker)
 
 
 def _apply(

@@ -8,14 +8,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, exists, func, insert, select
+from sqlalchemy import exists, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pipeline.entries import Step
 from pipeline.states import IN_FLIGHT
+from store.bulk import insert_rows, insertion
 from store.database import Database
 from store.standing import Standing
-from store.statements import chunks
+from store.statements import Statement, as_json, ask, is_postgresql, statement
 from store.tables import outbox, parked, steps
+
+_WAITING_COLUMNS = ("record_id", "target", "key", "stage", "lane", "body")
+_WAITING = statement(
+    f"SELECT {', '.join(_WAITING_COLUMNS)} FROM parked WHERE key AMONG :? ORDER BY parked_at, record_id"
+)
+_DELETE = Statement(
+    "DELETE FROM outbox WHERE number = ANY(ARRAY(SELECT json_array_elements_text(%s::json)::bigint))",
+    "DELETE FROM outbox WHERE number IN (SELECT value FROM json_each(?))",
+)
 
 
 class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,13 +50,17 @@ class Outbox:
         if not rows:
             return []
         now = datetime.now(UTC)
-        numbers = await connection.scalars(
-            insert(outbox).returning(outbox.c.number, sort_by_parameter_order=True),
-            [
-                {"created_at": now, "stage": row.stage, "lane": row.lane, "records": row.records, "body": row.body}
-                for row in rows
-            ],
-        )
+        new = [
+            {"created_at": now, "stage": row.stage, "lane": row.lane, "records": row.records, "body": row.body}
+            for row in rows
+        ]
+        if is_postgresql(connection):
+            adding = insertion(outbox, tuple(new[0]), (), "RETURNING number")
+            (found,) = await ask(connection, adding(as_json(new)))
+            numbers = sorted(number for (number,) in found)
+        else:
+            numbering = insert(outbox).returning(outbox.c.number, sort_by_parameter_order=True)
+            numbers = list(await connection.scalars(numbering, new))
         return [msgspec.structs.replace(row, number=number) for row, number in zip(rows, numbers, strict=True)]
 
     async def pending(self, limit: int, older_than_s: float = 0, after: int = 0) -> list[OutboxRow]:
@@ -63,8 +78,7 @@ class Outbox:
         if not wanted:
             return
         async with self._db.begin() as connection:
-            for some in chunks(wanted):
-                await connection.execute(delete(outbox).where(outbox.c.number.in_(some)))
+            await ask(connection, _DELETE(wanted))
 
     async def count(self) -> int:
         """How many messages are owed."""
@@ -94,7 +108,7 @@ class Outbox:
             return []
         holding = standing
         if holding is None:
-            holding = await Standing.load(connection, self._db, {row["record_id"] for row in waiting})
+            holding = await Standing.load(connection, {row["record_id"] for row in waiting})
             # Who was released by somebody else while we waited for the lock is no longer there.
             waiting = await rows_parked_under(connection, keys)
         let_go = [row for row in waiting if holding.holds(row["record_id"])]
@@ -102,8 +116,7 @@ class Outbox:
         moved = [row for row in let_go if holding.move(row["record_id"], row["target"], IN_FLIGHT)]
         for row in let_go:
             holding.unpark(row["record_id"], row["target"])
-        if moved:
-            await connection.execute(insert(steps), [_step(row, now) for row in moved])
+        await insert_rows(connection, steps, [_step(row, now) for row in moved])
         if standing is None:
             await holding.save(connection)
         return await self.add(
@@ -114,19 +127,18 @@ class Outbox:
 
 async def rows_parked_under(connection: AsyncConnection, keys: Sequence[str]) -> list[dict[str, Any]]:
     """Whoever waits for these keys, the longest waiting first."""
-    found: list[dict[str, Any]] = []
-    for some in chunks(sorted(set(keys))):
-        statement = select(parked).where(parked.c.key.in_(some)).order_by(parked.c.parked_at, parked.c.record_id)
-        found += [dict(row) for row in (await connection.execute(statement)).mappings()]
-    return found
+    if not keys:
+        return []
+    (found,) = await ask(connection, _WAITING(sorted(set(keys))))
+    return [dict(zip(_WAITING_COLUMNS, row, strict=True)) for row in found]
 
 
-def _step(row: dict[str, Any], now: datetime) -> dict[str, Any]:
-    return {
-        "record_id": row["record_id"],
-        "at": now,
-        "stage": row["stage"],
-        "outcome": "released",
-        "target": row["target"] or None,
-        "detail": f"{row['key']} has arrived",
-    }
+def _step(row: dict[str, Any], now: datetime) -> Step:
+    return Step(
+        record_id=row["record_id"],
+        at=now,
+        stage=row["stage"],
+        outcome="released",
+        target=row["target"] or None,
+        detail=f"{row['key']} has arrived",
+    )

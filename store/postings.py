@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.channels import Receipt, TargetDocument
 from pipeline.codes import NOT_IN_TARGET
+from pipeline.entries import Step
 from pipeline.errors import dependency_key
 from pipeline.ports import Intent
 from pipeline.states import DEAD, DISCARDED, IN_DOUBT, IN_FLIGHT, PARKED, POSTED, SUBMITTED, SUPERSEDED
-from store.database import SQLITE, Database
+from store.bulk import insert_rows
+from store.database import Database
 from store.group_commit import GroupCommit
 from store.intents import decide
 from store.letter_rows import storable
@@ -21,8 +22,8 @@ from store.masterdata import TARGET as MASTER_DATA
 from store.masterdata import canonical_id
 from store.outbox import Outbox, OutboxRow, rows_parked_under
 from store.standing import OPEN, DeliveryRow, RecordRow, Standing, UnknownRecord
-from store.statements import chunks
-from store.tables import dead_letters, deliveries, records, steps
+from store.statements import BY_KEY, ask, chunks, statement
+from store.tables import dead_letters, steps
 
 STAGE = "post"
 
@@ -58,6 +59,13 @@ class _Doubt(msgspec.Struct, frozen=True):
 _document_decoder = msgspec.json.Decoder(TargetDocument)
 
 _Order = _Intend | _Answer | _Doubt
+
+#: The ids of all accepted revisions of these records' source keys.
+_REVISIONS_OF = statement(
+    "SELECT other.id FROM records AS own JOIN records AS other ON other.subject = own.subject "
+    "AND other.source = own.source AND other.document_type = own.document_type WHERE own.id AMONG :?"
+)
+_SENT = statement("SELECT posting_key, document FROM deliveries WHERE posting_key AMONG :? AND document IS NOT NULL")
 
 
 class _Result(msgspec.Struct):
@@ -133,38 +141,30 @@ class StorePostings:
         now = datetime.now(UTC)
         keys = [key for order in group if isinstance(order, _Answer) for key in order.keys]
         # Only read, not trusted: it says which rows to lock, all of them in one order. They are read again under lock.
-        revisions = await _revisions_of(connection, {order.record_id for order in group})
+        revisions_of = _REVISIONS_OF(sorted({order.record_id for order in group}))
+        _, revisions = await ask(connection, BY_KEY, revisions_of)
         waiting = await rows_parked_under(connection, keys)
-        standing = await Standing.load(connection, self._db, revisions | {row["record_id"] for row in waiting})
+        wanted = {record_id for (record_id,) in revisions} | {row["record_id"] for row in waiting}
+        standing, (revisions,) = await Standing.load_and_ask(connection, wanted, revisions_of)
         # A revision accepted while we waited for the locks may have been called for in the meantime.
-        if missed := await self._accepted_since(connection, group, standing):
+        if missed := {record_id for (record_id,) in revisions} - standing.records.keys():
             await standing.load_more(connection, missed)
         removed = await _removed_in_target(connection, standing)
         family: dict[tuple[str, str, str], list[RecordRow]] = {}
         for record in standing.records.values():
             family.setdefault(record.source_key, []).append(record)
 
-        told: list[dict[str, Any]] = []
+        told: list[Step] = []
         results = [self._carry_out(order, standing, family, removed, now, told) for order in group]
-        if told:
-            await connection.execute(insert(steps), told)
+        await insert_rows(connection, steps, told, worker=self._worker)
         released = await self._outbox.release(connection, keys, standing)
         await standing.save(connection)
-        await _keep_documents(connection, [order.document for order in group if isinstance(order, _Answer)])
         await _recall_documents(connection, results)
         if released:
             # They have no caller of their own; whoever's answer came first announces them all.
             first = next(number for number, order in enumerate(group) if isinstance(order, _Answer))
             results[first].released = released
         return results
-
-    async def _accepted_since(
-        self, connection: AsyncConnection, group: Sequence[_Order], standing: Standing
-    ) -> set[str]:
-        """Revisions that were not there when their ids were read; SQLite's one writer waits for nobody after that."""
-        if self._db.dialect == SQLITE:
-            return set()
-        return await _revisions_of(connection, {order.record_id for order in group}) - standing.records.keys()
 
     def _carry_out(
         self,
@@ -173,7 +173,7 @@ class StorePostings:
         family: dict[tuple[str, str, str], list[RecordRow]],
         removed: Collection[tuple[str, str]],
         now: datetime,
-        told: list[dict[str, Any]],
+        told: list[Step],
     ) -> _Result:
         """Judge one order by where its record stands, after the orders before it."""
         document = order.document
@@ -193,19 +193,19 @@ class StorePostings:
         elif delivery.answered_at is None:
             delivery.leased_until = None
             standing.move(own.id, delivery.target, IN_DOUBT)
-            told.append(self._step(order, IN_DOUBT, order.reason, now))
+            told.append(_step(order, IN_DOUBT, order.reason, now))
         return _Result()
 
-    def _step(self, order: _Order, outcome: str, detail: str, now: datetime) -> dict[str, Any]:
-        return {
-            "record_id": order.record_id,
-            "at": now,
-            "stage": STAGE,
-            "outcome": outcome,
-            "target": order.document.target,
-            "detail": storable(detail),
-            "worker": self._worker,
-        }
+
+def _step(order: _Order, outcome: str, detail: str, now: datetime) -> Step:
+    return Step(
+        record_id=order.record_id,
+        at=now,
+        stage=STAGE,
+        outcome=outcome,
+        target=order.document.target,
+        detail=storable(detail),
+    )
 
 
 def _accept(
@@ -220,6 +220,8 @@ def _accept(
     known = delivery.answered_at is not None
     if not known:
         delivery.answered_at, delivery.target_id, delivery.leased_until = receipt.at, receipt.target_id, None
+        # Kept is what this was an answer to; a late copy, made from newer reference data, changes nothing.
+        standing.keep_document(delivery.posting_key, msgspec.json.encode(document))
         # Sent after a doubt, it may have been made anew since it was announced.
         delivery.currency, delivery.amount_minor = _worth(document)
     # An answer that is known already is told by a late copy, unless a draft has become final since.
@@ -242,52 +244,16 @@ def _worth(document: TargetDocument) -> tuple[str, int]:
     return document.amount.currency, document.amount.minor()
 
 
-async def _keep_documents(connection: AsyncConnection, answered: Sequence[TargetDocument]) -> None:
-    """Keep what each answer was an answer to; a late copy, made from newer reference data, changes nothing."""
-    if answered:
-        await connection.execute(
-            update(deliveries)
-            .where(deliveries.c.posting_key == bindparam("key"), deliveries.c.document.is_(None))
-            .values(document=bindparam("sent")),
-            [{"key": document.reference, "sent": msgspec.json.encode(document)} for document in answered],
-        )
-
-
 async def _recall_documents(connection: AsyncConnection, results: Sequence[_Result]) -> None:
     """Add to the intents that have been answered what the target was sent."""
     known = {result.answered: result for result in results if result.answered is not None and result.intent is not None}
-    for some in chunks(sorted(known)):
-        rows = await connection.execute(
-            select(deliveries.c.posting_key, deliveries.c.document).where(
-                deliveries.c.posting_key.in_(some), deliveries.c.document.is_not(None)
-            )
-        )
-        for key, sent in rows:
-            intent = known[key].intent
-            assert intent is not None
-            known[key].intent = msgspec.structs.replace(intent, document=_document_decoder.decode(sent))
-
-
-async def _revisions_of(connection: AsyncConnection, record_ids: Collection[str]) -> set[str]:
-    """The ids of all accepted revisions of these records' source keys."""
-    subjects: dict[tuple[str, str], list[str]] = {}
-    key = (records.c.source, records.c.document_type, records.c.subject)
-    for some in chunks(sorted(record_ids)):
-        for source, document_type, subject in await connection.execute(select(*key).where(records.c.id.in_(some))):
-            subjects.setdefault((source, document_type), []).append(subject)
-    found: set[str] = set()
-    for (source, document_type), named in subjects.items():
-        for some in chunks(named):
-            found |= set(
-                await connection.scalars(
-                    select(records.c.id).where(
-                        records.c.subject.in_(some),
-                        records.c.source == source,
-                        records.c.document_type == document_type,
-                    )
-                )
-            )
-    return found
+    if not known:
+        return
+    (rows,) = await ask(connection, _SENT(sorted(known)))
+    for key, sent in rows:
+        intent = known[key].intent
+        assert intent is not None
+        known[key].intent = msgspec.structs.replace(intent, document=_document_decoder.decode(sent))
 
 
 async def _removed_in_target(connection: AsyncConnection, standing: Standing) -> set[tuple[str, str]]:

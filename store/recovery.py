@@ -1,27 +1,19 @@
-"""Recovery: finds records that nothing drives any more, and notes that they are driven again."""
+"""Recovery: finds records that should be moving and are not, and notes that they are driven again."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, and_, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, insert, literal, or_, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contracts.channels import Posted, Receipt, TargetDocument
-from contracts.failure import DeadLetter
-from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED, POSTED, SUBMITTED
+from contracts.envelope import LANES
+from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED
+from store.continuation import MOVING, UNRECONCILED, StrandedRecord
 from store.database import Database
-from store.dead_letter_filter import REQUEUED
-from store.statements import chunks
-from store.tables import dead_letters, deliveries, outbox, records, steps
-
-#: What should be moving towards its target.
-MOVING = (IN_FLIGHT, IN_DOUBT)
-
-#: What is in its target and has still to be read back.
-UNRECONCILED = (SUBMITTED, POSTED)
+from store.statements import BY_KEY, ask, chunks
+from store.tables import deliveries, outbox, records, steps
 
 #: A record counted under these may have another delivery that should be moving.
 HIDES_OTHERS = (DEAD, PARKED, IN_DOUBT, IN_FLIGHT)
@@ -30,28 +22,28 @@ HIDES_OTHERS = (DEAD, PARKED, IN_DOUBT, IN_FLIGHT)
 page_rows_max = 1000
 
 
-class StrandedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that should be moving, and what its message is built again from.
+class Standing(msgspec.Struct):
+    """Where one part of a record stands: how many steps it has had, and the last of them."""
 
-    With `letters` it was requeued: continue each at its stage with its body, which a person may have edited. Without,
-    a record that `moves` starts over with `payload` (None: retention removed it) at the first stage, since every stage
-    is idempotent; one that does not has only to be read back: `posted` says what was sent, and where it is.
+    state: str
+    steps: int = 0
+    last: int = 0
+    stage: str = ""
+    outcome: str = ""
+
+
+class Candidate(msgspec.Struct):
+    """A record with parts that should be moving and have not lately, by target ("" before it has been routed).
+
+    `changed_at` is from the moment it was noted: whoever drives it again first moves it on.
     """
 
+    number: int
     id: str
-    source: str
     document_type: str
-    subject: str
-    revision: str
     lane: str
-    region: str | None
-    correlation_id: str
-    state: str
     changed_at: datetime
-    payload: bytes | None
-    moves: bool = False
-    letters: tuple[DeadLetter, ...] = ()
-    posted: tuple[Posted, ...] = ()
+    parts: dict[str, Standing] = {}
 
 
 class _Item(msgspec.Struct):
@@ -65,52 +57,56 @@ class _Message(msgspec.Struct):
 
 
 _message_decoder = msgspec.json.Decoder(_Message)
-_letter_decoder = msgspec.json.Decoder(DeadLetter)
-_document_decoder = msgspec.json.Decoder(TargetDocument)
-_PLAIN = [records.c[name] for name in StrandedRecord.__struct_fields__ if name not in ("moves", "letters", "posted")]
 
 
-async def stranded(
-    db: Database, older_than_s: float, limit: int, *, states: Sequence[str] = (*MOVING, *UNRECONCILED)
-) -> list[StrandedRecord]:
-    """Records with a part in one of `states`, no message in the outbox and no step for so many seconds.
+async def candidates(
+    db: Database,
+    older_than_s: float,
+    limit: int,
+    *,
+    lanes: Sequence[str] = LANES,
+    after: int = 0,
+    waiting_too: bool = False,
+) -> list[Candidate]:
+    """What should be moving and has had no step for so many seconds, with no message in the outbox, oldest first.
 
-    Those accepted first come first. Whether the broker still has their messages is for the caller to know.
+    Args:
+      lanes: only records that came in on one of these.
+      after: only records numbered beyond this one.
+      waiting_too: those as well that wait on a retry tier and are not due yet.
     """
     cutoff = datetime.now(UTC) - timedelta(seconds=older_than_s)
-    found: list[Row[Any]] = []
+    due = cutoff if not waiting_too else None
+    found: dict[str, Candidate] = {}
     async with db.connect() as connection:
-        owed = await _driven_by_outbox(connection)
-        last = 0
-        while len(found) < limit and (rows := await _waiting(connection, cutoff, states, last)):
-            found += [row for row in rows if row.id not in owed]
-            last = rows[-1].number
-        found = found[:limit]
-        ids = [row.id for row in found]
-        moving = await _moving_targets(connection, ids)
-        letters = await _letters_to_continue(connection, ids, moving)
-        posted = await _to_read_back(connection, ids)
-    return [
-        StrandedRecord(
-            **{column.name: getattr(row, column.name) for column in _PLAIN},
-            moves=row.state in MOVING or row.id in moving,
-            letters=letters[row.id],
-            posted=tuple(posted[row.id]),
-        )
-        for row in found
-    ]
+        await ask(connection, BY_KEY)
+        owed: set[str] | None = None
+        while len(found) < limit and (rows := await _quiet(connection, lanes, cutoff, due, after)):
+            if owed is None:
+                owed = await _driven_by_outbox(connection)
+            for row in rows:
+                if row.id not in owed:
+                    one = found.setdefault(row.id, Candidate(*row[:5]))
+                    one.parts[row.target] = Standing(row.state)
+            after = rows[-1].number
+        chosen = list(found.values())[:limit]
+        await _note_steps(connection, chosen)
+    return chosen
 
 
-async def stranded_counts(db: Database, older_than_s: float) -> dict[str, int]:
-    """How many records are stranded, by document type."""
-    cutoff = datetime.now(UTC) - timedelta(seconds=older_than_s)
+async def unmoved(db: Database, noted: Sequence[Candidate]) -> list[Candidate]:
+    """Those of them, and of their parts, that have had no step since they were noted and are not owed either."""
+    again = [msgspec.structs.replace(one, parts={target: Standing("") for target in one.parts}) for one in noted]
     async with db.connect() as connection:
+        await ask(connection, BY_KEY)
         owed = await _driven_by_outbox(connection)
-        waiting = await connection.execute(
-            select(records.c.id, records.c.document_type).where(_nothing_drives(cutoff, (*MOVING, *UNRECONCILED)))
-        )
-        counts = Counter(row.document_type for row in waiting if row.id not in owed)
-    return dict(sorted(counts.items()))
+        await _note_steps(connection, again)
+    still: list[Candidate] = []
+    for before, now in zip(noted, again, strict=True):
+        same = {target: part for target, part in before.parts.items() if part.steps == now.parts[target].steps}
+        if same and before.id not in owed:
+            still.append(msgspec.structs.replace(before, parts=same))
+    return still
 
 
 async def mark_recovered(
@@ -134,13 +130,29 @@ async def mark_recovered(
             .order_by(records.c.id)
             .with_for_update(key_share=True)
         )
-        claimed.update(free)
-        await connection.execute(update(records).where(records.c.id.in_(claimed)).values(changed_at=now))
+        ids = list(free)
+        claimed.update(ids)
+        await connection.execute(update(records).where(records.c.id.in_(ids)).values(changed_at=now))
     ours = [item for item in items if item.id in claimed]
+    await _unroute(connection, [item.id for item in ours if item.moves and not item.letters])
     if ours:
         step = {"at": now, "stage": "recover", "outcome": "recovered", "detail": reason}
         await connection.execute(insert(steps), [step | {"record_id": item.id} for item in ours])
     return ours
+
+
+async def _unroute(connection: AsyncConnection, record_ids: Sequence[str]) -> None:
+    """Forget the deliveries of records that start over and for which no target was called: they are routed anew.
+
+    Left as they are, nothing that a stage before `transform` finds out now (a closed period) could be written of them.
+    """
+    others = deliveries.alias()
+    called = exists().where(
+        others.c.record_id == deliveries.c.record_id,
+        or_(others.c.state != IN_FLIGHT, others.c.intent_at.is_not(None)),
+    )
+    for some in chunks(sorted(record_ids)):
+        await connection.execute(delete(deliveries).where(deliveries.c.record_id.in_(some), ~called))
 
 
 async def _driven_by_outbox(connection: AsyncConnection) -> set[str]:
@@ -157,93 +169,82 @@ async def _driven_by_outbox(connection: AsyncConnection) -> set[str]:
         last = rows[-1].number
 
 
-def _nothing_drives(cutoff: datetime, states: Sequence[str]) -> Any:
-    """A part of the record in one of `states`, and no sign of life since the cutoff."""
-    delivery = exists().where(deliveries.c.record_id == records.c.id, deliveries.c.state.in_(states))
-    recent_step = exists().where(steps.c.record_id == records.c.id, steps.c.at >= cutoff)
-    return and_(
-        records.c.state.in_({*states, *HIDES_OTHERS}),
-        records.c.changed_at < cutoff,
-        or_(records.c.state.in_(states), delivery),
-        ~recent_step,
-    )
-
-
-async def _waiting(
-    connection: AsyncConnection, cutoff: datetime, states: Sequence[str], last: int
+async def _quiet(
+    connection: AsyncConnection, lanes: Sequence[str], cutoff: datetime, due: datetime | None, after: int
 ) -> Sequence[Row[Any]]:
-    statement = (
-        select(records.c.number, *_PLAIN)
-        .where(_nothing_drives(cutoff, states), records.c.number > last)
+    """Parts of records without a sign of life since the cutoff, all of a record together, by its number.
+
+    Before it is routed a record has one part, without a target; afterwards its deliveries are its parts. A step
+    without a target is one of all of them.
+    """
+    page = (
+        select(records.c.number)
+        .where(
+            records.c.number > after,
+            records.c.lane.in_(lanes),
+            records.c.state.in_({*MOVING, *UNRECONCILED, *HIDES_OTHERS}),
+            records.c.changed_at < cutoff,
+            or_(_unrouted(cutoff, due), exists().where(*_delivery(cutoff, due))),
+        )
         .order_by(records.c.number)
         .limit(page_rows_max)
     )
-    return (await connection.execute(statement)).all()
-
-
-async def _moving_targets(connection: AsyncConnection, record_ids: Sequence[str]) -> dict[str, set[str]]:
-    """The targets that a record is still on its way to, by record; nothing for those on their way to none."""
-    moving: dict[str, set[str]] = defaultdict(set)
-    for some in chunks(record_ids):
-        parts = await connection.execute(
-            select(deliveries.c.record_id, deliveries.c.target).where(
-                deliveries.c.record_id.in_(some), deliveries.c.state.in_(MOVING)
-            )
-        )
-        for record_id, target in parts:
-            moving[record_id].add(target)
-    return dict(moving)
-
-
-async def _to_read_back(connection: AsyncConnection, record_ids: Sequence[str]) -> dict[str, list[Posted]]:
-    """What the targets hold of these records and nobody has compared yet."""
-    posted: dict[str, list[Posted]] = defaultdict(list)
-    for some in chunks(record_ids):
-        rows = await connection.execute(
-            select(deliveries).where(
-                deliveries.c.record_id.in_(some),
-                deliveries.c.state.in_(UNRECONCILED),
-                deliveries.c.document.is_not(None),
-            )
-        )
-        for row in rows:
-            receipt = Receipt(target_id=row.target_id or "", state=row.state, at=row.answered_at)
-            posted[row.record_id].append(Posted(document=_document_decoder.decode(row.document), receipt=receipt))
-    return posted
-
-
-async def _letters_to_continue(
-    connection: AsyncConnection, record_ids: Sequence[str], moving: Mapping[str, set[str]]
-) -> dict[str, tuple[DeadLetter, ...]]:
-    """The requeued letters that drive all of a record's moving parts; none where only its payload does.
-
-    Letters of the moving deliveries if each has one; else the last one from before the record was routed.
-    """
-    letters: dict[str, dict[str | None, bytes]] = defaultdict(dict)
-    for some in chunks(record_ids):
-        requeued = await connection.execute(
-            select(dead_letters.c.record_id, dead_letters.c.target, dead_letters.c.letter)
-            .where(
-                dead_letters.c.record_id.in_(some),
-                dead_letters.c.status == REQUEUED,
-                dead_letters.c.letter.is_not(None),
-            )
-            .order_by(dead_letters.c.last_at)
-        )
-        for record_id, target, letter in requeued:
-            letters[record_id][target] = letter
-    return defaultdict(
-        tuple,
-        {
-            record_id: tuple(
-                _letter_decoder.decode(letter) for letter in _sufficient(by_target, moving.get(record_id, set()))
-            )
-            for record_id, by_target in letters.items()
-        },
+    numbers = list(await connection.scalars(page))
+    if not numbers:
+        return []
+    columns = [records.c[name] for name in Candidate.__struct_fields__ if name != "parts"]
+    whole = select(*columns, literal("").label("target"), records.c.state).where(
+        records.c.number.in_(numbers), _unrouted(cutoff, due)
     )
+    parts = (
+        select(*columns, deliveries.c.target, deliveries.c.state)
+        .join(deliveries, deliveries.c.record_id == records.c.id)
+        .where(records.c.number.in_(numbers), *_delivery(cutoff, due))
+    )
+    both = union_all(whole, parts).subquery()
+    return (await connection.execute(select(both).order_by(both.c.number, both.c.target))).all()
 
 
-def _sufficient(by_target: dict[str | None, bytes], moving: set[str]) -> Iterable[bytes]:
-    if moving and moving <= by_target.keys():
-        return [by_target[target] for target in sorted(moving)]
-    return [by_target[None]] if None in by_target else []
+def _unrouted(cutoff: datetime, due: datetime | None) -> ColumnElement[bool]:
+    routed = exists().where(deliveries.c.record_id == records.c.id)
+    recent = exists().where(steps.c.record_id == records.c.id, _sign_of_life(cutoff, due))
+    return and_(records.c.state.in_((*MOVING, *UNRECONCILED)), ~routed, ~recent)
+
+
+def _delivery(cutoff: datetime, due: datetime | None) -> tuple[ColumnElement[bool], ...]:
+    of_it = or_(steps.c.target.is_(None), steps.c.target == deliveries.c.target)
+    recent = exists().where(steps.c.record_id == records.c.id, of_it, _sign_of_life(cutoff, due))
+    # Said aloud, since it stands two levels below the records here and one there.
+    recent = recent.correlate(records, deliveries)
+    return deliveries.c.record_id == records.c.id, deliveries.c.state.in_((*MOVING, *UNRECONCILED)), ~recent
+
+
+def _sign_of_life(cutoff: datetime, due: datetime | None) -> ColumnElement[bool]:
+    recent = steps.c.at >= cutoff
+    return recent if due is None else or_(recent, steps.c.due_at >= due)
+
+
+async def _note_steps(connection: AsyncConnection, noted: Sequence[Candidate]) -> None:
+    """Count the steps of every part, and note the last one: a new step shows in the count, whoever's clock it bears."""
+    by_id = {one.id: one for one in noted}
+    for some in chunks(sorted(by_id)):
+        groups = (
+            select(
+                steps.c.record_id,
+                steps.c.target,
+                func.count().label("count"),
+                func.max(steps.c.number).label("last"),
+            )
+            .where(steps.c.record_id.in_(some))
+            .group_by(steps.c.record_id, steps.c.target)
+            .subquery()
+        )
+        counted = await connection.execute(
+            select(groups, steps.c.stage, steps.c.outcome).join(steps, steps.c.number == groups.c.last)
+        )
+        for row in counted:
+            for target, part in by_id[row.record_id].parts.items():
+                if row.target is None or not target or row.target == target:
+                    part.steps += row.count
+                    if row.last > part.last:
+                        part.last, part.stage, part.outcome = row.last, row.stage, row.outcome

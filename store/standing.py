@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, bindparam, delete, func, select, update
+from sqlalchemy import Column, bindparam, delete, func, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.money import NO_CURRENCY
 from pipeline.errors import PipelineError
 from pipeline.ports import posting_key
-from pipeline.states import ALLOWED_FROM, DEAD, DISCARDED, IN_FLIGHT, LEAST_DONE_FIRST, PARKED
-from store.database import Database
-from store.statements import chunks, update_rows
+from pipeline.states import ALLOWED_FROM, DEAD, DISCARDED, IN_FLIGHT, LEAST_DONE_FIRST, PARKED, STOOD_FOR
+from store.bulk import insert_rows, update_rows
+from store.statements import BY_KEY, Call, Rows, ask, readers, statement
 from store.tables import dead_letters, deliveries, parked, records
 
 flags_length_max = 200
@@ -37,7 +37,7 @@ class UnknownRecord(PipelineError):
     """The ledger has never accepted this record."""
 
 
-class RecordRow(msgspec.Struct, kw_only=True):
+class RecordRow(msgspec.Struct):
     """The part of a record's row that is judged by, or changed."""
 
     number: int
@@ -63,7 +63,7 @@ class RecordRow(msgspec.Struct, kw_only=True):
         return (self.source, self.document_type, self.subject)
 
 
-class DeliveryRow(msgspec.Struct, kw_only=True):
+class DeliveryRow(msgspec.Struct):
     """A delivery's row."""
 
     posting_key: str
@@ -79,32 +79,49 @@ class DeliveryRow(msgspec.Struct, kw_only=True):
     replaces: str | None = None
 
 
-_RECORD_COLUMNS: list[Column[Any]] = [records.c[name] for name in RecordRow.__struct_fields__]
-_DELIVERY_COLUMNS: list[Column[Any]] = [deliveries.c[name] for name in DeliveryRow.__struct_fields__]
 _RECORD_CHANGES = ("currency", "amount_minor", "state", "flags")
-_DELIVERY_CHANGES = tuple(set(DeliveryRow.__struct_fields__) - {"posting_key", "record_id", "target"})
+_DELIVERY_COLUMNS: list[Column[Any]] = [deliveries.c[name] for name in DeliveryRow.__struct_fields__]
+_DELIVERY_CHANGES = tuple(
+    name for name in DeliveryRow.__struct_fields__ if name not in ("posting_key", "record_id", "target")
+)
+
+# NO KEY UPDATE: inserting a delivery, which refers to its record, waits for nobody.
+_LOCK_RECORDS = statement(
+    f"SELECT {', '.join(RecordRow.__struct_fields__)} FROM records WHERE id AMONG :? ORDER BY id"
+).locking("FOR NO KEY UPDATE")
+_READ_DELIVERIES = statement(
+    f"SELECT {', '.join(DeliveryRow.__struct_fields__)} FROM deliveries WHERE record_id AMONG :?"
+)
 
 
 class Standing:
     """Records and deliveries under lock, what has been changed about them, and what follows from that."""
 
-    def __init__(self, db: Database, record_rows: Iterable[RecordRow], delivery_rows: Iterable[DeliveryRow]) -> None:
-        self._db = db
+    def __init__(self) -> None:
         self.records: dict[str, RecordRow] = {}
         self.deliveries: dict[str, dict[str, DeliveryRow]] = defaultdict(dict)
         self._records_before: dict[str, tuple[Any, ...]] = {}
         self._deliveries_before: dict[str, tuple[Any, ...]] = {}
-        self._add(record_rows, delivery_rows)
+        self._sent: dict[str, bytes] = {}
         self._unparked: set[tuple[str, str]] = set()
         self._resolved: dict[tuple[str, str], str] = {}
 
     @classmethod
-    async def load(cls, connection: AsyncConnection, db: Database, record_ids: Collection[str]) -> "Standing":
+    async def load(cls, connection: AsyncConnection, record_ids: Collection[str]) -> "Standing":
         """Lock these records, in the order of their ids, and read them and their deliveries; unknown ids are left out.
 
         Once per transaction: a second call would take its locks out of order.
         """
-        return cls(db, *await _locked(connection, record_ids))
+        standing, _ = await cls.load_and_ask(connection, record_ids)
+        return standing
+
+    @classmethod
+    async def load_and_ask(
+        cls, connection: AsyncConnection, record_ids: Collection[str], *calls: Call
+    ) -> tuple["Standing", list[Rows]]:
+        """`load`, and what these statements find once the records are locked."""
+        standing = cls()
+        return standing, (await standing._lock(connection, record_ids, *calls))
 
     async def load_more(self, connection: AsyncConnection, record_ids: Collection[str]) -> None:
         """Add records that turned up once the others were locked.
@@ -112,7 +129,7 @@ class Standing:
         Their locks are taken out of order: in the rare case that two processes wait for each other in a circle, the
         database ends one transaction, which is then done again.
         """
-        self._add(*await _locked(connection, record_ids))
+        await self._lock(connection, record_ids)
 
     def holds(self, record_id: str) -> bool:
         """Whether the record is known and locked."""
@@ -136,14 +153,7 @@ class Standing:
             raise UnknownRecord(f"record {record_id!r} was never accepted, so it can't be delivered to {target!r}")
         if record.state not in ALLOWED_FROM[IN_FLIGHT]:
             return None
-        made = DeliveryRow(
-            posting_key=key,
-            record_id=record_id,
-            target=target,
-            state=IN_FLIGHT,
-            currency=currency,
-            amount_minor=amount_minor,
-        )
+        made = DeliveryRow(key, record_id, target, IN_FLIGHT, currency, amount_minor)
         if not self.deliveries[record_id]:
             self._left(record_id, NO_TARGET, record.state)
         self.deliveries[record_id][target] = made
@@ -154,7 +164,8 @@ class Standing:
         """Bring a record (with a target: its delivery) to a state, if it may come there from where it is.
 
         Returns whether it is there now. Of a record that has been routed only its deliveries move; a person's
-        decision to discard the record as a whole means all of them.
+        decision to discard the record as a whole means all of them. So does a first stage's that another record stands
+        for it, when recovery has driven it again: that ends the deliveries for which no target was called.
         """
         record = self.records.get(record_id)
         if record is None:
@@ -164,9 +175,13 @@ class Standing:
             return self._move_delivery(record, target, state, allowed)
         routed = self.deliveries[record_id]
         if routed:
-            if state != DISCARDED:
+            ended = list(routed)
+            if state in STOOD_FOR:
+                ended = [name for name, delivery in routed.items() if delivery.intent_at is None]
+                allowed = (IN_FLIGHT, PARKED)
+            elif state != DISCARDED:
                 return False
-            moved = [self._move_delivery(record, name, state, allowed) for name in list(routed)]
+            moved = [self._move_delivery(record, name, state, allowed) for name in ended]
             return any(moved)
         if record.state not in allowed:
             return False
@@ -216,6 +231,10 @@ class Standing:
         if delivery is not None and delivery.answered_at is None:
             delivery.intent_at = delivery.leased_until = None
 
+    def keep_document(self, key: str, document: bytes) -> None:
+        """Keep what a target was sent with its delivery, which has just been answered, when this is saved."""
+        self._sent[key] = document
+
     def unpark(self, record_id: str, target: str) -> None:
         """Take a parked row away when this is saved."""
         self._unparked.add((record_id, target))
@@ -231,28 +250,45 @@ class Standing:
     async def save(self, connection: AsyncConnection) -> None:
         """Write the difference. Called before new parkings and dead letters are inserted."""
         now = datetime.now(UTC)
-        rows = [row for routed in self.deliveries.values() for row in routed.values()]
-        fresh = [row for row in rows if row.posting_key not in self._deliveries_before]
-        if fresh:
-            statement = self._db.insert(deliveries).on_conflict_do_nothing()
-            await connection.execute(statement, [msgspec.structs.asdict(row) | {"changed_at": now} for row in fresh])
-        changed = [
-            row
-            for row in rows
-            if self._deliveries_before.get(row.posting_key, _FRESH) not in (_FRESH, msgspec.structs.astuple(row))
-        ]
-        await update_rows(connection, deliveries, "posting_key", _DELIVERY_CHANGES, changed, now)
+        fresh: list[DeliveryRow] = []
+        changed: list[DeliveryRow] = []
+        answered: list[dict[str, Any]] = []
+        for routed in self.deliveries.values():
+            for row in routed.values():
+                before = self._deliveries_before.get(row.posting_key)
+                if before is None:
+                    fresh.append(row)
+                elif row.posting_key in self._sent:
+                    answered.append(msgspec.structs.asdict(row) | {"document": self._sent[row.posting_key]})
+                elif before != msgspec.structs.astuple(row):
+                    changed.append(row)
+        key, columns = "posting_key", _DELIVERY_CHANGES
+        await insert_rows(connection, deliveries, fresh, conflict="ON CONFLICT DO NOTHING", changed_at=now)
+        await update_rows(connection, deliveries, key, columns, changed, changed_at=now)
+        await update_rows(connection, deliveries, key, (*columns, "document"), answered, changed_at=now)
         altered = [row for row in self.records.values() if self._records_before[row.id] != msgspec.structs.astuple(row)]
-        await update_rows(connection, records, "id", _RECORD_CHANGES, altered, now)
+        await update_rows(connection, records, "id", _RECORD_CHANGES, altered, changed_at=now)
         await self._close_what_was_left(connection)
 
-    def _add(self, record_rows: Iterable[RecordRow], delivery_rows: Iterable[DeliveryRow]) -> None:
-        for record in record_rows:
+    async def _lock(self, connection: AsyncConnection, record_ids: Collection[str], *calls: Call) -> list[Rows]:
+        """Lock records in the order of their ids; add them and their deliveries."""
+        wanted = sorted(record_ids)
+        _, record_rows, delivery_rows, *found = await ask(
+            connection, BY_KEY, _LOCK_RECORDS(wanted), _READ_DELIVERIES(wanted), *calls
+        )
+        for values in record_rows:
+            record = RecordRow(*values)
             self.records[record.id] = record
-            self._records_before[record.id] = msgspec.structs.astuple(record)
-        for delivery in delivery_rows:
+            self._records_before[record.id] = values
+        convert = readers(connection, _DELIVERY_COLUMNS)
+        for values in delivery_rows:
+            own = list(values)
+            for place, process in convert:
+                own[place] = process(own[place])
+            delivery = DeliveryRow(*own)
             self.deliveries[delivery.record_id][delivery.target] = delivery
-            self._deliveries_before[delivery.posting_key] = msgspec.structs.astuple(delivery)
+            self._deliveries_before[delivery.posting_key] = tuple(own)
+        return found
 
     def _move_delivery(self, record: RecordRow, target: str, state: str, allowed: Collection[str]) -> bool:
         delivery = self.delivery(record.id, target)
@@ -300,31 +336,6 @@ class Standing:
                     for (record_id, target), but in sorted(self._resolved.items())
                 ],
             )
-
-
-async def _locked(
-    connection: AsyncConnection, record_ids: Collection[str]
-) -> tuple[list[RecordRow], list[DeliveryRow]]:
-    """Lock records in the order of their ids; returns them and their deliveries."""
-    record_rows: list[RecordRow] = []
-    delivery_rows: list[DeliveryRow] = []
-    wanted = sorted(record_ids)
-    for some in chunks(wanted):
-        # NO KEY UPDATE: inserting a delivery, which refers to its record, waits for nobody.
-        statement = (
-            select(*_RECORD_COLUMNS)
-            .where(records.c.id.in_(some))
-            .order_by(records.c.id)
-            .with_for_update(key_share=True)
-        )
-        record_rows += [RecordRow(**row) for row in (await connection.execute(statement)).mappings()]
-    for some in chunks(wanted):
-        found = await connection.execute(select(*_DELIVERY_COLUMNS).where(deliveries.c.record_id.in_(some)))
-        delivery_rows += [DeliveryRow(**row) for row in found.mappings()]
-    return record_rows, delivery_rows
-
-
-_FRESH: tuple[Any, ...] = ()
 
 
 def least_done(states: Iterable[str]) -> str:

@@ -157,6 +157,8 @@ steps = Table(
     Column("message_id", String(60)),
     Column("attempt", Integer, nullable=False, default=1),
     Column("worker", String(100)),
+    #: Until when a retried record waits on the broker: nobody should miss it before.
+    Column("due_at", Instant),
     Index("ix_steps_record", "record_id"),
 )
 

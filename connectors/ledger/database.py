@@ -1,10 +1,10 @@
 """What the embedded ledger asks of the database it lives in."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
-from sqlalchemy import Table
+from sqlalchemy import Column, ColumnElement, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pipeline.errors import OutcomeUnknown, TransientError
@@ -24,6 +24,17 @@ class Database(Protocol):
 
     def insert(self, table: Table) -> Any:
         """The dialect's own INSERT, which knows `on_conflict_do_nothing`."""
+
+    async def insert_rows(self, connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows that all have the same columns, in one statement; none is fine."""
+
+    async def insert_new_rows(
+        self, connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]], *, unique: str, returning: str
+    ) -> dict[Any, Any]:
+        """Insert those rows whose `unique` column is new to the table; `returning` of each, by `unique`."""
+
+    def among(self, connection: AsyncConnection, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        """Whether the column is one of these values, which travel as one parameter where they can."""
 
 
 @asynccontextmanager

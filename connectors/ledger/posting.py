@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from connectors.ledger.bulk import among, insert_new_rows, insert_rows
 from connectors.ledger.chart import Chart
 from connectors.ledger.database import Database, posting_to
 from connectors.ledger.journal import Draft, drafted, entry_of, entry_row, line_rows, refused
@@ -74,7 +73,7 @@ class Poster:
                 except PipelineError as error:
                     outcomes[draft.reference] = error
         unanswered = sorted(drafts.keys() - outcomes.keys())
-        existing = await held(connection, unanswered)
+        existing = await held(self._database, connection, unanswered)
         for reference in unanswered:
             outcomes[reference] = _settled(drafts[reference], existing.get(reference), hindered.get(reference))
         return outcomes
@@ -85,11 +84,13 @@ class Poster:
             return {}
         now = datetime.now(UTC)
         rows = [entry_row(draft) | {"posted_at": now} for draft in sorted(drafts, key=lambda draft: draft.reference)]
-        numbers = await insert_new_rows(connection, entries, rows, unique="reference", returning="number")
+        numbers = await self._database.insert_new_rows(
+            connection, entries, rows, unique="reference", returning="number"
+        )
         written = [
             line for one in drafts if one.reference in numbers for line in line_rows(one, numbers[one.reference])
         ]
-        await insert_rows(connection, lines, written)
+        await self._database.insert_rows(connection, lines, written)
         return {reference: receipt(number, now) for reference, number in numbers.items()}
 
     async def _lock_replaced(self, connection: AsyncConnection, drafts: Iterable[Draft]) -> None:
@@ -97,7 +98,7 @@ class Poster:
         if replaced := {draft.replaces for draft in drafts if draft.replaces is not None}:
             wanted = (
                 select(entries.c.number)
-                .where(among(connection, entries.c.reference, sorted(replaced)))
+                .where(self._database.among(connection, entries.c.reference, sorted(replaced)))
                 .order_by(entries.c.number)
             )
             await connection.execute(wanted.with_for_update())
@@ -110,7 +111,7 @@ class Poster:
           TransientError: another correction has come first; the caller's next look finds that one to replace.
         """
         old = await locked_entry(connection, replaces)
-        if await held(connection, [draft.reference]):
+        if await held(self._database, connection, [draft.reference]):
             return {}
         if old is None or old["reverses"] is not None:
             raise refused(f"{replaces!r} is not an entry that {draft.reference!r} could replace")
@@ -121,7 +122,9 @@ class Poster:
         if created:
             new = await _number_of(connection, draft.reference)
             if old["reversed_by"] is None:
-                await reverse_entry(connection, old, day, f"replaced by {draft.reference}", replaced_by=new)
+                await reverse_entry(
+                    self._database, connection, old, day, f"replaced by {draft.reference}", replaced_by=new
+                )
             else:
                 await connection.execute(
                     update(entries).where(entries.c.number == old["number"]).values(replaced_by=new)

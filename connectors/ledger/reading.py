@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import RowMapping, Select, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from connectors.ledger.bulk import among
+from connectors.ledger.database import Database
 from connectors.ledger.journal import entry_of
 from connectors.ledger.tables import entries, lines
 from contracts.channels import Receipt
@@ -67,15 +67,17 @@ def receipt(number: int, posted_at: Any) -> Receipt:
     return Receipt(target_id=f"JE-{number:08d}", state=POSTED, at=posted_at)
 
 
-async def held(connection: AsyncConnection, references: Sequence[str]) -> dict[str, Held]:
+async def held(database: Database, connection: AsyncConnection, references: Sequence[str]) -> dict[str, Held]:
     """The entries under these references, with their lines; a reference the ledger does not hold is left out."""
     if not references:
         return {}
-    wanted = among(connection, entries.c.reference, references)
+    wanted = database.among(connection, entries.c.reference, references)
     headers = (await connection.execute(select(entries).where(wanted))).mappings().all()
     of_entry: dict[int, list[RowMapping]] = defaultdict(list)
     numbers = [row["number"] for row in headers]
-    query = select(lines).where(among(connection, lines.c.entry, numbers)).order_by(lines.c.entry, lines.c.line)
+    query = (
+        select(lines).where(database.among(connection, lines.c.entry, numbers)).order_by(lines.c.entry, lines.c.line)
+    )
     for line in (await connection.execute(query)).mappings():
         of_entry[line["entry"]].append(line)
     return {row["reference"]: Held(row, of_entry[row["number"]]) for row in headers}

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from sqlalchemy import RowMapping, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from connectors.ledger.bulk import insert_rows
+from connectors.ledger.database import Database
 from connectors.ledger.journal import REVERSAL_SUFFIX, period_of
 from connectors.ledger.tables import entries, lines
 
@@ -17,7 +17,12 @@ async def locked_entry(connection: AsyncConnection, reference: str) -> RowMappin
 
 
 async def reverse_entry(
-    connection: AsyncConnection, entry: RowMapping, on: date, memo: str, replaced_by: int | None = None
+    database: Database,
+    connection: AsyncConnection,
+    entry: RowMapping,
+    on: date,
+    memo: str,
+    replaced_by: int | None = None,
 ) -> int:
     """Take back a locked, not yet reversed entry on an open day; the number of the reversing entry."""
     row = {
@@ -39,7 +44,7 @@ async def reverse_entry(
         {**line, "entry": number, "debit_minor": line["credit_minor"], "credit_minor": line["debit_minor"]}
         for line in of_entry
     ]
-    await insert_rows(connection, lines, exchanged)
+    await database.insert_rows(connection, lines, exchanged)
     await connection.execute(
         update(entries).where(entries.c.number == entry["number"]).values(reversed_by=number, replaced_by=replaced_by)
     )

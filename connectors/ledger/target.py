@@ -62,7 +62,7 @@ class EmbeddedLedger:
     async def find_bulk(self, references: Sequence[str]) -> list[Found | None]:
         """One answer per reference, in order. Raises TransientError."""
         async with self._database.connect() as connection:
-            held = await reading.held(connection, sorted(set(references)))
+            held = await reading.held(self._database, connection, sorted(set(references)))
         found = {reference: one.found for reference, one in held.items()}
         return [found.get(reference) for reference in references]
 
@@ -85,9 +85,9 @@ class EmbeddedLedger:
                 raise refused(f"{reference!r} is a reversal: post the document anew instead")
             if entry["reversed_by"] is None:
                 day = await first_open_day(self._database, connection, entry["legal_entity"], entry["date"])
-                await reverse_entry(connection, entry, day, reason)
+                await reverse_entry(self._database, connection, entry, day, reason)
             reversal = reference + REVERSAL_SUFFIX
-            return (await reading.held(connection, [reversal]))[reversal].receipt
+            return (await reading.held(self._database, connection, [reversal]))[reversal].receipt
 
     async def balances(
         self, *, account: str | None = None, legal_entity: str | None = None, period: str | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Table, text
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -275,8 +275,9 @@ class FailingDatabase:
     def connect(self) -> Any:
         return self._database.connect()
 
-    def insert(self, table: Table) -> Any:
-        return self._database.insert(table)
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the real database's."""
+        return getattr(self._database, name)
 
 
 async def test_a_lost_answer_is_an_unknown_outcome_and_asking_resolves_it(

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from pipeline.errors import TransientError
+from store import database as database_module
 from store.database import Database, migrate, schema_is_current
 from store.tables import metadata, reference_clock, rejects, runs
 
@@ -175,6 +176,29 @@ async def test_a_connection_cut_by_the_server_is_a_transient_fault_and_the_next_
     await database.close()
 
 
+@pytest.mark.parametrize("noticed", ["by what the server sent", "by asking after a while"])
+async def test_a_connection_that_died_while_it_lay_idle_is_replaced_and_nobody_notices(
+    migrated_postgresql_url: str, noticed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if noticed == "by asking after a while":
+        monkeypatch.setattr(database_module, "_has_something_to_read", lambda _driver: False)
+        monkeypatch.setattr(database_module, "idle_s_max", 0)
+    database, other = await Database.open(migrated_postgresql_url), await Database.open(migrated_postgresql_url)
+    async with database.begin(), database.begin(), database.connect():
+        """Three connections that lie in the pool afterwards."""
+    async with other.begin() as killer:
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        assert await killer.scalar(text(f"SELECT count(pg_terminate_backend(pid, 10000)) {others}")) == 3
+
+    for _ in range(3):
+        async with database.begin() as connection:
+            await connection.execute(reference_clock.update().values(version=reference_clock.c.version + 1))
+    async with database.connect() as connection:
+        assert await connection.scalar(select(reference_clock.c.version)) == 3
+    await database.close()
+    await other.close()
+
+
 async def test_an_sqlite_commit_is_synced_and_the_folder_is_made(sqlite_url: str) -> None:
     database = await Database.open(sqlite_url)
     async with database.begin() as connection:
@@ -189,3 +213,21 @@ async def test_an_sqlite_commit_is_synced_and_the_folder_is_made(sqlite_url: str
 async def test_a_database_we_do_not_serve_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected sqlite:///FILE or postgresql://HOST/DATABASE"):
         await Database.open(url)
+
+
+async def test_closing_waits_for_a_connection_that_a_cancelled_task_gives_back(database_url: str) -> None:
+    db = await Database.open(database_url)
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        async with db.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            begun.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+    await db.close()
+    await asyncio.wait([task])
+    assert db._reads.sync_engine.pool.checkedout() == 0

@@ -4,16 +4,15 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pipeline.history import History
 from store import history as history_module
 from store.history import HistoryKey, HistoryReader
 from store.intake import AcceptedRecord
+from store.statements import BY_KEY, Call, Rows, ask
 from tests.conformance.store.given import Given, a_record
 
 
@@ -31,19 +30,17 @@ async def history_of(given: Given, record: AcceptedRecord) -> History:
 
 
 @contextmanager
-def statements() -> Iterator[list[str]]:
-    """Every SELECT that is sent meanwhile."""
-    sent: list[str] = []
+def statements() -> Iterator[list[Call]]:
+    """Every statement that a history is read with meanwhile."""
+    sent: list[Call] = []
 
-    def listen(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.lstrip().upper().startswith("SELECT"):
-            sent.append(statement)
+    async def listening(connection: AsyncConnection, *calls: Call) -> list[Rows]:
+        sent.extend(call for call in calls if call is not BY_KEY)
+        return await ask(connection, *calls)
 
-    event.listen(Engine, "before_cursor_execute", listen)
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(history_module, "ask", listening)
         yield sent
-    finally:
-        event.remove(Engine, "before_cursor_execute", listen)
 
 
 def hours(subject: str, value: str, day: str = "W-1|2026-03-02", revision: str = "1") -> AcceptedRecord:

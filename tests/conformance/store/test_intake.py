@@ -10,7 +10,8 @@ from hypothesis import strategies
 from sqlalchemy import select
 
 from store.database import Database
-from store.intake import AcceptedRecord, UnknownRun, raw_bytes_max, record_id, revision_order
+from store.intake import AcceptedRecord, UnknownRun, record_id, revision_order
+from store.intake_rows import raw_bytes_max
 from store.tables import records, rejects, runs, steps
 from tests.conformance.store.given import Given, a_message, a_record, a_reject
 
@@ -176,3 +177,41 @@ def test_a_revision_is_ordered_by_what_it_is(revision: str, order: str) -> None:
 
 def test_a_day_is_the_moment_it_begins() -> None:
     assert revision_order("2026-03-01") == revision_order(datetime(2026, 3, 1, tzinfo=UTC).isoformat())
+
+
+async def test_what_is_accepted_at_the_same_moment_is_told_apart(given: Given) -> None:
+    one, other = await given.a_run(), await given.a_run()
+    chunks = [
+        (one, [a_record("E-1"), a_record("E-2")], [a_reject(1)]),
+        (other, [a_record("E-2"), a_record("E-3")], [a_reject(1), a_reject(2)]),
+        (one, [a_record("E-4")], []),
+    ]
+    done = await asyncio.gather(
+        *(
+            given.intake.accept(
+                run, new, refused, rows=3, filtered=0, read=3, messages=lambda some: [a_message([r]) for r in some]
+            )
+            for run, new, refused in chunks
+        )
+    )
+    # Which of them comes first is open; each record and each refused row is new to exactly one.
+    assert sorted(new for answer in done for new in answer.new) == sorted(
+        row.id for row in await rows(given.db, records)
+    )
+    assert [sum(len(answer.new) for answer in done), sum(answer.rejected for answer in done)] == [4, 2]
+    assert sum(answer.seen_before for answer in done) == 2
+    owed = sorted(row.number for answer in done for row in answer.outbox)
+    assert owed == [row.number for row in await given.outbox.pending(10)]
+    counted = {run.id: (run.accepted, run.seen_before, run.rejected) for run in await rows(given.db, runs)}
+    first, second, third = ((len(one.new), one.seen_before, one.rejected) for one in done)
+    assert counted == {one: tuple(map(sum, zip(first, third, strict=True))), other: second}
+
+
+async def test_one_bad_chunk_does_not_spoil_those_that_come_with_it(given: Given) -> None:
+    run_id = await given.a_run()
+    good = given.accepted(a_record("E-1"), run_id=run_id)
+    bad = given.accepted(a_record("E-2"), run_id="r-unknown")
+    done, refused = await asyncio.gather(good, bad, return_exceptions=True)
+    assert isinstance(refused, UnknownRun)
+    assert not isinstance(done, BaseException)
+    assert [record.subject for record in await rows(given.db, records)] == ["E-1"]

@@ -130,7 +130,7 @@ async def test_a_lost_database_is_everybodys_transient_error_and_nothing_is_half
     ledger = LedgerWriter(database, worker="w1", rows_max=1000)
     async with database.begin() as blocker:
         await blocker.execute(text("LOCK TABLE steps IN ACCESS EXCLUSIVE MODE"))
-        waiting = [asyncio.create_task(ledger.record(Entry(steps=[a_step()]))) for _ in range(20)]
+        waiting = [asyncio.ensure_future(ledger.record(Entry(steps=[a_step()]))) for _ in range(20)]
         while not await cut_off_whoever_waits_for_a_lock(database):
             pass
         results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -144,7 +144,7 @@ async def test_a_lost_database_is_everybodys_transient_error_and_nothing_is_half
 
 async def test_closing_commits_what_was_taken_on_and_refuses_the_rest(database: Database) -> None:
     ledger = LedgerWriter(database, worker="w1", rows_max=3)
-    waiting = [asyncio.create_task(ledger.record(Entry(steps=[a_step()]))) for _ in range(10)]
+    waiting = [asyncio.ensure_future(ledger.record(Entry(steps=[a_step()]))) for _ in range(10)]
     await asyncio.sleep(0)
     await ledger.close()
     await asyncio.gather(*waiting)

@@ -130,6 +130,30 @@ async def test_an_answered_delivery_gives_its_receipt_again(database: Database, 
     assert (intent.status, intent.receipt) == ("answered", receipt("J-7"))
 
 
+async def test_an_answered_delivery_gives_the_document_that_was_sent_not_the_one_made_anew(
+    database: Database, desk: Desk
+) -> None:
+    await accept(database)
+    sent, anew = document(body={"rate": "100"}), document(body={"rate": "120"}, money=Money.of_minor(1200, "EUR"))
+    await desk.postings.intend("r1", sent, MINUTE_MS)
+    await desk.postings.answer("r1", sent, receipt("J-7"))
+    intent = await desk.postings.intend("r1", anew, MINUTE_MS)
+    assert (intent.status, intent.document) == ("answered", sent)
+    # A late copy answers with its own document as well: what is kept stays what was sent.
+    await desk.postings.answer("r1", anew, receipt("J-7"))
+    assert (await desk.postings.intend("r1", anew, MINUTE_MS)).document == sent
+
+
+async def test_answered_deliveries_of_one_group_each_give_their_own_document(database: Database, desk: Desk) -> None:
+    sent = {name: document(name, body={"rate": name}) for name in ("r1", "r2", "r3")}
+    for name in sent:
+        await accept(database, name)
+    await asyncio.gather(*(desk.postings.intend(name, one, MINUTE_MS) for name, one in sent.items()))
+    await asyncio.gather(*(desk.postings.answer(name, one, receipt(f"J-{name}")) for name, one in sent.items()))
+    intents = await asyncio.gather(*(desk.postings.intend(name, document(name), MINUTE_MS) for name in sent))
+    assert [intent.document for intent in intents] == list(sent.values())
+
+
 async def test_a_draft_is_submitted_until_it_is_posted(database: Database, desk: Desk) -> None:
     await accept(database)
     await desk.intend("r1", "r1", "1")

@@ -76,7 +76,7 @@ class Rig:
             self.work()
 
     def work(self, threads: int = 4) -> None:
-        self.group = WorkerGroup(self.broker, LANES, threads)
+        self.group = WorkerGroup(self.broker, LANES, dict.fromkeys(LANES, threads))
         self.group.start()
 
     async def stop(self, grace_ms: int = 5_000) -> None:
@@ -98,6 +98,15 @@ class Rig:
             while True:
                 depth = (await self.broker.depths()).get(queue)
                 if depth is not None and depth.ready == count:
+                    return
+                await asyncio.sleep(0.05)
+
+    async def consumed(self, queue: str) -> None:
+        """Wait until the queue is there and has a consumer."""
+        async with asyncio.timeout(30):
+            while True:
+                depth = (await self.broker.depths()).get(queue)
+                if depth is not None and depth.consumers:
                     return
                 await asyncio.sleep(0.05)
 

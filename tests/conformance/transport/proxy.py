@@ -2,13 +2,20 @@
 
 import asyncio
 import contextlib
+import ssl
 
 
 class Proxy:
-    """Forwards to `host:port`; `cut` resets every connection that runs through it, as a dying network would."""
+    """Forwards to `host:port`; `cut` resets every connection that runs through it, as a dying network would.
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
+    What it forwards at a time is `piece_bytes` at most. With `tls`, clients speak TLS to the proxy, which speaks none
+    to the server.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._host, self._port, self._tls = host, port, tls
+        self._silent = False
+        self.piece_bytes = 65536
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._clients: set[asyncio.StreamWriter] = set()
@@ -16,7 +23,7 @@ class Proxy:
         self.port = 0
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -31,6 +38,14 @@ class Proxy:
     def cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
+
+    def fall_silent(self) -> None:
+        """From now on nothing the server says arrives, on connections that stay open."""
+        self._silent = True
+
+    def speak(self) -> None:
+        """The network is well again, for what comes from now on."""
+        self._silent = False
 
     def say(self, frame: bytes) -> None:
         """Say something to every client, as if the server had; only while the connections are quiet."""
@@ -51,17 +66,19 @@ class Proxy:
         self._writers |= ends
         self._clients.add(writer)
         try:
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer, to_client=True))
         finally:
             self._writers -= ends
             self._clients.discard(writer)
             for end in ends:
                 end.transport.abort()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.transport.abort()
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, to_client: bool = False
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(self.piece_bytes):
+                if not (to_client and self._silent):
+                    writer.write(data)
+                    await writer.drain()
+        writer.transport.abort()

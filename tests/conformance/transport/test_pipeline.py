@@ -2,12 +2,11 @@
 
 import asyncio
 import threading
-from concurrent.futures import Future
 
 import msgspec
 import pytest
 
-from broker.delivery import DeliveryInfo
+from broker.delivery import Begin, DeliveryInfo
 from contracts.envelope import Batch
 from pipeline.ports import Message
 from tests.conformance.transport.conftest import Rig, a_message, until
@@ -26,7 +25,7 @@ class Chain:
         self.ended: set[str] = set()
         self.runs = 0
 
-    def handle(self, stage: str, body: bytes, info: DeliveryInfo) -> Future[None] | None:
+    def handle(self, stage: str, body: bytes, info: DeliveryInfo) -> Begin | None:
         batch = msgspec.json.decode(body, type=Batch)
         with self._lock:
             self.runs += 1
@@ -34,7 +33,7 @@ class Chain:
                 self.ended.update(item.id for item in batch.items)
                 return None
         onward = Message(stage=NEXT[stage], batch=batch)
-        return asyncio.run_coroutine_threadsafe(self._rig.publisher.publish([onward]), self._loop)
+        return lambda: [asyncio.ensure_future(self._rig.publisher.publish([onward]))]
 
 
 async def publish_all(rig: Rig, count: int) -> None:

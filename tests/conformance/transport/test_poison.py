@@ -1,18 +1,16 @@
 """A message that keeps failing: one record in it may be poison, its neighbours must not go down with it."""
 
 import asyncio
-from concurrent.futures import Future
 
-from broker.delivery import FAULTS, DeliveryInfo, Outgoing
+from broker.delivery import FAULTS, Begin, DeliveryInfo, Outgoing
 from broker.encoding import encode_batch
 from pipeline.entries import Entry
-from pipeline.rules import Rules
-from pipeline.runner import Runner, Services, apart_after
+from pipeline.runner import Runner, apart_after
 from pipeline.settings import Settings
 from pipeline.stage import stage
 from tests.conformance.transport.conftest import Rig, until
 from tests.unit.pipeline.batches import ListLedger, a_batch, an_expense, passes
-from tests.unit.pipeline.test_runner import LateReference
+from tests.unit.pipeline.test_runner import idle_services
 
 POISON = "r-poison"
 
@@ -31,20 +29,7 @@ class Choking(ListLedger):
 
 
 def a_runner(rig: Rig, ledger: Choking) -> Runner:
-    async def nothing(*_: object) -> dict[str, object]:
-        return {}
-
-    services = Services(
-        ledger=ledger,
-        publisher=rig.publisher,
-        reference=LateReference(),
-        history=nothing,
-        release=nothing,
-        postings=None,
-        rules=Rules(),
-        targets={},
-        translators={},
-    )
+    services = idle_services(ledger, rig.publisher)
     settings = Settings(database_url="sqlite+aiosqlite://")
     return Runner([stage(passes)], services, settings, asyncio.get_running_loop())
 
@@ -53,7 +38,7 @@ async def test_the_neighbours_of_a_poisonous_record_are_done_without_it(rig: Rig
     ledger = Choking()
     runner = a_runner(rig, ledger)
 
-    def handle(name: str, body: bytes, info: DeliveryInfo) -> Future[None]:
+    def handle(name: str, body: bytes, info: DeliveryInfo) -> Begin:
         return runner.handle(name, body, info.setbacks)
 
     await rig.open(handle, ["passes"])

@@ -39,7 +39,7 @@ async def test_publishing_waits_for_the_server_to_come_back(rabbit: Rig) -> None
     assert rabbit.proxy is not None
     await rabbit.proxy.stop()
     await until(lambda: not rabbit.broker._publishing.is_open)
-    publishing = asyncio.create_task(rabbit.publisher.publish([a_message(1)]))
+    publishing = asyncio.ensure_future(rabbit.publisher.publish([a_message(1)]))
     await asyncio.sleep(0.2)
     assert not publishing.done()
     await rabbit.proxy.start()
@@ -50,7 +50,7 @@ async def test_publishing_waits_for_the_server_to_come_back(rabbit: Rig) -> None
 async def test_an_unconfirmed_publish_fails_when_the_connection_is_lost(rabbit: Rig) -> None:
     await rabbit.open(lambda stage, body, info: None, work=False)
     assert rabbit.proxy is not None
-    publishing = asyncio.create_task(rabbit.publisher.publish([a_message(number) for number in range(500)]))
+    publishing = asyncio.ensure_future(rabbit.publisher.publish([a_message(number) for number in range(500)]))
     await until(lambda: rabbit.broker._publisher._unconfirmed)
     rabbit.proxy.cut()
     with pytest.raises(TransientError, match="lost"):
@@ -122,7 +122,7 @@ async def test_a_queue_that_was_removed_is_consumed_again(rabbit: Rig, amqp_url:
     channel = await connection.channel()
     await channel.call("queue_delete", queue=rabbit.broker.topology.work_queue("first.live").name)
     await connection.aclose()
-    await rabbit.ready("first.live", 0)
+    await rabbit.consumed("first.live")  # and so bound again, which is done before
     await rabbit.publisher.publish([a_message(2)])
     await until(lambda: rabbit.broker.counts.acknowledged == 2)
 
@@ -163,7 +163,7 @@ async def test_publishing_waits_while_the_server_is_blocked(rabbit: Rig) -> None
     assert rabbit.proxy is not None
     rabbit.proxy.say(pika.frame.Method(0, pika.spec.Connection.Blocked("low on memory")).marshal())
     await until(lambda: rabbit.broker.blocked)
-    publishing = asyncio.create_task(rabbit.publisher.publish([a_message(1)]))
+    publishing = asyncio.ensure_future(rabbit.publisher.publish([a_message(1)]))
     await asyncio.sleep(0.2)
     assert not publishing.done()
     assert (await rabbit.broker.depths())["first.live"].ready == 0

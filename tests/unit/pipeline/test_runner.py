@@ -1,5 +1,4 @@
 import asyncio
-from concurrent.futures import Future
 
 import msgspec
 import pytest
@@ -7,8 +6,10 @@ import pytest
 from contracts.channels import Document, Posted, Validated
 from contracts.customer import Customer
 from contracts.envelope import Batch
+from pipeline.entries import Entry
 from pipeline.errors import DependencyMissing, TransientError, UndecodableMessage
 from pipeline.messages import encode
+from pipeline.ports import Ledger, Publisher
 from pipeline.reference import Reference
 from pipeline.rules import Rules
 from pipeline.runner import Runner, Services
@@ -28,38 +29,45 @@ class LateReference:
         self.snapshot.version = max(at_least, 1)
 
 
+def idle_services(ledger: Ledger, publisher: Publisher) -> Services:
+    """What a runner needs beside a ledger and a publisher, with nothing behind it."""
+
+    async def nothing(*_: object) -> dict[str, object]:
+        return {}
+
+    return Services(
+        ledger=ledger,
+        publisher=publisher,
+        reference=LateReference(),
+        history=nothing,
+        release=nothing,
+        postings=None,
+        rules=Rules(),
+        targets={},
+        translators={},
+    )
+
+
 class Bench:
     """A runner over in-memory ports, driven as a worker thread would drive it."""
 
     def __init__(self, *stages: Stage, stage_time_limit_ms: int = 600_000, lookup_timeout_s: float = 60) -> None:
         self.ledger, self.publisher, self.reference = ListLedger(), ListPublisher(), LateReference()
         self.released: list[str] = []
-        services = Services(
-            ledger=self.ledger,
-            publisher=self.publisher,
-            reference=self.reference,
-            history=self._history,
-            release=self._release,
-            postings=None,
-            rules=Rules(),
-            targets={},
-            translators={},
+        services = msgspec.structs.replace(
+            idle_services(self.ledger, self.publisher), reference=self.reference, release=self._release
         )
         settings = Settings(database_url="sqlite+aiosqlite://", stage_time_limit_ms=stage_time_limit_ms)
         self.runner = Runner(stages, services, settings, asyncio.get_running_loop(), lookup_timeout_s)
-
-    async def _history(self, batch: Batch) -> dict:
-        return {}
 
     async def _release(self, keys: list[str]) -> None:
         self.released += keys
 
     async def run(self, name: str, batch: Batch, setbacks: int = 0) -> None:
-        def in_a_worker_thread() -> Future[None]:
-            return self.runner.handle(name, encode(batch), setbacks)
-
-        future = await asyncio.to_thread(in_a_worker_thread)
-        await asyncio.wrap_future(future)
+        begin = await asyncio.to_thread(self.runner.handle, name, encode(batch), setbacks)
+        results = await asyncio.gather(*begin(), return_exceptions=True)
+        for error in filter(None, results):
+            raise error
 
 
 def needs_customer(record: Document, context: Context) -> Validated:
@@ -139,12 +147,12 @@ async def test_a_record_that_hangs_holds_up_none_of_its_neighbours():
 
 
 async def test_a_database_gone_silent_is_an_outage_and_not_the_message_s_fault():
-    class Silent(Bench):
-        async def _history(self, batch: Batch) -> dict:
-            await asyncio.Event().wait()
-            return {}
+    async def silent(batch: Batch) -> dict:
+        await asyncio.Event().wait()
+        return {}
 
-    bench = Silent(msgspec.structs.replace(stage(passes), reads_history=True), lookup_timeout_s=0.05)
+    bench = Bench(msgspec.structs.replace(stage(passes), reads_history=True), lookup_timeout_s=0.05)
+    bench.runner.services = msgspec.structs.replace(bench.runner.services, history=silent)
     with pytest.raises(TransientError, match="look-up"):
         await bench.run("passes", a_batch(an_expense()))
 
@@ -158,7 +166,37 @@ async def test_records_of_a_message_that_keeps_coming_back_go_on_one_by_one(atte
         for message in bench.publisher.messages
     ] == [("passes", ["r-E-1"], attempt), ("passes", ["r-E-2"], attempt)]
     assert len({message.batch.envelope.id for message in bench.publisher.messages}) == 2
-    assert bench.ledger.entries == []
+    told = [(step.record_id, step.outcome) for entry in bench.ledger.entries for step in entry.steps]
+    assert told == [("r-E-1", "retried"), ("r-E-2", "retried")]
+
+
+class Away(ListLedger):
+    """A ledger whose database is away for the first entries."""
+
+    def __init__(self, entries: int) -> None:
+        super().__init__()
+        self.left = entries
+
+    async def record(self, entry: Entry) -> None:
+        self.left -= 1
+        if self.left >= 0:
+            raise TransientError("the database is away")
+        await super().record(entry)
+
+
+async def test_while_the_ledger_is_away_no_attempt_makes_another_copy():
+    async def next_one(record: Validated, context: Context) -> Validated:
+        return record
+
+    bench = Bench(stage(passes), stage(next_one))
+    bench.runner.services = msgspec.structs.replace(bench.runner.services, ledger=Away(3))
+    for _ in range(3):
+        with pytest.raises(TransientError):
+            await bench.run("passes", a_batch(an_expense()))
+    assert len(bench.publisher.messages) == 1, "the first could not know"
+    for _ in range(2):
+        await bench.run("passes", a_batch(an_expense()))
+    assert len(bench.publisher.messages) == 3
 
 
 async def test_a_record_alone_is_worked_on_however_often_it_came_back():

@@ -26,8 +26,8 @@ def test_an_empty_variable_counts_as_unset():
 
 
 def test_a_wrong_number_names_its_variable():
-    with pytest.raises(InvalidSetting, match="TIEOUT_WORKER_THREADS='many': expected a whole number"):
-        read_settings({"TIEOUT_WORKER_THREADS": "many"})
+    with pytest.raises(InvalidSetting, match="TIEOUT_LIVE_THREADS='many': expected a whole number"):
+        read_settings({"TIEOUT_LIVE_THREADS": "many"})
 
 
 def test_an_unknown_database_is_refused_without_showing_its_password():

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 
 from contracts.channels import Validated
@@ -99,3 +101,13 @@ def test_a_dead_letter_of_the_same_record_and_stage_keeps_its_id():
 def test_parking_is_a_state_of_the_record():
     settlement = settled(Judged(an_item(an_expense()), Parked("project.v1:P-1")))
     assert [change.state for change in settlement.entry.states] == ["parked"]
+
+
+def test_what_is_retried_together_is_due_when_the_last_of_it_is():
+    verdicts = [Retried(5_000, burns=True, reason="busy"), Retried(3_600_000, burns=True, reason="closed")]
+    before = datetime.now(UTC)
+    settlement = settled(*(Judged(an_item(an_expense(f"E-{n}")), one) for n, one in enumerate(verdicts)), passed("E-9"))
+    first, second, other = settlement.entry.steps
+    assert first.due_at == second.due_at is not None
+    assert first.due_at - before >= timedelta(hours=1)
+    assert other.due_at is None
