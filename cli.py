@@ -11,6 +11,7 @@ COMMANDS = {
     "run": ("commands.run:run", "Run worker and clock in one process."),
     "worker": ("commands.worker:worker", "Run the stages of one or both lanes."),
     "clock": ("commands.clock:clock", "Publish what is owed, recover what is stranded."),
+    "ready": ("commands.ready:ready", "Tell whether a worker or clock is at work: a platform's probe."),
     "migrate": ("commands.migrate:migrate", "Bring the database's schema up to date."),
     "status": ("commands.status:status", "Show what is moving, what is stuck, what it is worth."),
     "balance": ("commands.balance:balance", "Prove that both sides tie out, in count and in money."),

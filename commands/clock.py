@@ -1,17 +1,16 @@
 """`tieout clock`: what must happen by itself, from time to time."""
 
-import asyncio
-
 import click
 
-from commands.logs import configure_logging
-from commands.session import current_settings
-from ops.processes import keep_time, stop_on_signals
+from commands.environment import current_settings
+from commands.staying import configure_process_logging, log_format_option, stay
+from ops.processes import keep_time
 
 
 @click.command()
+@log_format_option
 @click.pass_context
-def clock(ctx: click.Context) -> None:
+def clock(ctx: click.Context, log_format: str | None) -> None:
     """Publish what a crash left in the outbox, recover what is stranded, apply retention; until SIGTERM.
 
     \b
@@ -19,11 +18,5 @@ def clock(ctx: click.Context) -> None:
       tieout clock
     """
     settings = current_settings()
-    configure_logging("DEBUG" if ctx.meta.get("tieout.verbose") else settings.log_level)
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        stop_on_signals(stop)
-        await keep_time(settings, stop)
-
-    asyncio.run(run())
+    configure_process_logging(ctx, settings, log_format, "clock")
+    stay("clock", settings, lambda stop, tell: keep_time(settings, stop, tell))

@@ -13,6 +13,7 @@ from ops.bootstrap import Engine
 from ops.embedded import Ingested, ingest_and_settle
 from ops.ingest.mapping import load_mapping
 from ops.ingest.run import ingest as read_files
+from ops.machine import give_way
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -45,11 +46,21 @@ def ingest(
       tieout ingest expenses.csv.gz --map expenses.toml --rejects rejects.csv
     """
     rules = load_mapping(mapping)
+    if lane == BULK and not current_settings().embedded:
+        give_way()
 
     async def run(engine: Engine) -> Ingested:
         with Bars() as bars:
             return await ingest_and_settle(
-                engine, files, rules, lane=lane, actor=actor, rejects=rejects, progress=bars.read, left=bars.left
+                engine,
+                files,
+                rules,
+                lane=lane,
+                actor=actor,
+                rejects=rejects,
+                progress=bars.read,
+                left=bars.left,
+                held=bars.held,
             )
 
     async def rehearse() -> Ingested:

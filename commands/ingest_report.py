@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.progress import TaskID
+from rich.text import Text
 
 from commands.output import counted, money, print_table, progress, say
 from ops.embedded import Ingested
@@ -37,6 +38,13 @@ class Bars:
         if self._reading is None:
             self._reading = self._bars.add_task("reading", total=state.bytes_total, count=0, rate=0.0)
         self._bars.update(self._reading, completed=state.bytes_read, count=state.rows, rate=state.rows_per_second)
+
+    def held(self, reason: str) -> None:
+        """The broker takes no messages for this reason; or, without one, it does again."""
+        if reason:
+            self._bars.console.print(Text(f"RabbitMQ takes no messages: {reason}. Waiting until it does ...", "yellow"))
+        else:
+            self._bars.console.print(Text("RabbitMQ takes messages again."))
 
     def left(self, count: int) -> None:
         """So many records are still on their way."""

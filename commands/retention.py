@@ -20,9 +20,9 @@ from store.retention import retain
 @actor_option
 @json_option
 def retention(older_than: timedelta | None, dry_run: bool, actor: str, as_json: bool) -> None:
-    """Remove payloads of what was finished long ago; never the accounts of what happened.
+    """Remove payloads and documents of what was finished long ago; never the accounts of what happened.
 
-    Whatever is dead, parked or on its way keeps everything.
+    Whatever is dead, parked or on its way keeps everything, and a posting that was never read back its document.
 
     \b
     Example:
@@ -35,7 +35,8 @@ def retention(older_than: timedelta | None, dry_run: bool, actor: str, as_json: 
         return
     verb = "would be removed" if dry_run else "removed"
     say(
-        f"{counted(done.payloads, 'payload')}, {counted(done.letters, 'dead letter body', 'dead letter bodies')}, "
+        f"{counted(done.payloads, 'payload')}, {counted(done.documents, 'document')}, "
+        f"{counted(done.letters, 'dead letter body', 'dead letter bodies')}, "
         f"{counted(done.rejects, 'raw row')} and {counted(done.originals, 'edit original')} "
         f"{verb}, finished more than {duration(limit)} ago."
     )

@@ -1,20 +1,21 @@
 """`tieout run`: everything in one process."""
 
-import asyncio
-
 import click
 from msgspec.structs import replace
 
-from commands.logs import configure_logging
-from commands.session import current_settings
+from commands.environment import current_settings
+from commands.staying import configure_process_logging, log_format_option, stay
 from contracts.envelope import LANES
-from ops.processes import run_everything, stop_on_signals
+from ops.processes import run_everything
 
 
 @click.command()
-@click.option("--threads", type=click.IntRange(1, 256), help="Threads per lane (TIEOUT_WORKER_THREADS).")
+@click.option(
+    "--threads", type=click.IntRange(1, 256), help="Threads per lane (TIEOUT_LIVE_THREADS, TIEOUT_BULK_THREADS)."
+)
+@log_format_option
 @click.pass_context
-def run(ctx: click.Context, threads: int | None) -> None:
+def run(ctx: click.Context, threads: int | None, log_format: str | None) -> None:
     """Run worker and clock in one process until SIGTERM: embedded, or with the servers named in the environment.
 
     \b
@@ -23,12 +24,6 @@ def run(ctx: click.Context, threads: int | None) -> None:
     """
     settings = current_settings()
     if threads:
-        settings = replace(settings, worker_threads=threads)
-    configure_logging("DEBUG" if ctx.meta.get("tieout.verbose") else settings.log_level)
-
-    async def everything() -> None:
-        stop = asyncio.Event()
-        stop_on_signals(stop)
-        await run_everything(settings, LANES, stop)
-
-    asyncio.run(everything())
+        settings = replace(settings, live_threads=threads, bulk_threads=threads)
+    configure_process_logging(ctx, settings, log_format, "run")
+    stay("run", settings, lambda stop, tell: run_everything(settings, LANES, stop, tell))

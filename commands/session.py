@@ -8,27 +8,12 @@ from typing import TypeVar
 
 import click
 
+from commands.environment import current_settings
 from ops.bootstrap import Engine, open_engine
-from pipeline.settings import InvalidSetting, Settings, read_settings
 
 Result = TypeVar("Result")
 
-
-def current_settings() -> Settings:
-    """The settings of this moment's environment.
-
-    Raises:
-      InvalidSetting: a variable has a value of the wrong kind.
-    """
-    settings = read_settings(os.environ)
-    if settings.amqp_url is not None:
-        from broker.connection import nodes_of  # slow to load, and of no use where everything is embedded
-
-        try:
-            nodes_of(settings.amqp_url)
-        except (ValueError, IndexError) as error:
-            raise InvalidSetting(f"AMQP_URL: {error}") from None
-    return settings
+__all__ = ["actor_option", "current_settings", "current_user", "with_engine"]
 
 
 def with_engine(task: Callable[[Engine], Awaitable[Result]], *, work: bool = False) -> Result:

@@ -17,7 +17,8 @@ groups_shown_max = 10
 def status(as_json: bool) -> int:
     """Show queues, throughput, what waits for what, and what needs a person; exit status 1 when something is stuck.
 
-    Stuck is what will not go on by itself: stranded records, or a queue that nobody takes from.
+    Stuck is what will not go on by itself: an alarm of the broker (memory, disk), stranded records, or a queue that
+    nobody takes from.
 
     \b
     Example:
@@ -28,6 +29,7 @@ def status(as_json: bool) -> int:
         print_json(
             {
                 "stuck": found.stuck,
+                "alarm": found.alarm or None,
                 "queues": found.queues,
                 "throughput": found.rates,
                 "unsettled": found.unsettled,
@@ -94,10 +96,15 @@ def _print(found: Status) -> None:
 
 def _remarks(found: Status) -> list[str]:
     remarks = []
+    if found.alarm:
+        remarks.append(
+            f"RabbitMQ takes no messages: {found.alarm}. Everything goes on by itself once its node has room again "
+            "(rabbitmq-diagnostics alarms)."
+        )
     if found.owed:
         remarks.append(f"{found.owed:,} messages are owed to the broker: the clock publishes them (tieout clock).")
     if found.stranded:
         remarks.append(f"{found.stranded:,} records are stranded: tieout recover")
-    if found.stuck and not found.stranded:
+    if found.unattended:
         remarks.append("Messages are ready and nobody takes them: start tieout worker.")
     return remarks

@@ -8,6 +8,7 @@ import msgspec
 from commands.errors import NotThere
 from commands.output import json_option, print_json, print_table, say
 from commands.session import with_engine
+from contracts.money import NO_CURRENCY
 from store.audit import AuditEntry
 from store.trace import Candidate, Trace
 from store.trace import trace as find_trace
@@ -65,7 +66,7 @@ def _document(found: Trace) -> dict[str, Any]:
 def _tell(found: Trace, with_payload: bool) -> None:
     record = found.record
     say(f"{record.document_type} {_key(record)} revision {record.revision}: {record.state}", "bold")
-    worth = f", worth {record.amount}" if record.amount.currency != "XXX" else ""
+    worth = f", worth {record.amount}" if record.amount.currency != NO_CURRENCY else ""
     say(f"record {record.id}, lane {record.lane}, accepted {record.accepted_at:%Y-%m-%d %H:%M:%S} UTC{worth}")
     if record.flags:
         say(f"remarks: {record.flags}")

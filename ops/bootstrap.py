@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -23,13 +23,14 @@ from connectors.ledger import EmbeddedLedger, LedgerTranslator
 from connectors.masterdata import MasterDataTranslator
 from contracts.envelope import BULK, LANES, LIVE, Batch
 from ops.archiving import archive
-from ops.recovery import drive_what_was_left, publish_owed, publish_rows_max, recover
+from ops.recovery import Recovered, Recovery, drive_what_was_left, publish_owed, publish_rows_max, quiet_s
 from pipeline.errors import TransientError
 from pipeline.history import History
 from pipeline.ports import Connector, Publisher, Target, Translator
 from pipeline.rules import Rules, load_rules
 from pipeline.runner import Runner, Services
 from pipeline.settings import Settings
+from pipeline.stage import Stage
 from store.database import Database, migrate
 from store.dead_letters import DeadLetters
 from store.history import HistoryKey, HistoryReader
@@ -39,6 +40,9 @@ from store.masterdata import MasterData
 from store.outbox import Outbox, OutboxRow
 from store.postings import StorePostings
 from store.reference import ReferenceStore
+
+#: How long a look at the reference data that is under way may hold up the end.
+refresh_ends_within_s = 2
 
 
 class NotReady(Exception):
@@ -55,7 +59,7 @@ CONNECTORS: tuple[Connector, ...] = (
 class Engine:
     """Everything one process works with. Opened and closed by `open_engine`, never by itself."""
 
-    def __init__(self, settings: Settings, rules: Rules, db: Database) -> None:
+    def __init__(self, settings: Settings, rules: Rules, db: Database, stages: Sequence[Stage] = STAGES) -> None:
         worker = f"{socket.gethostname()}:{os.getpid()}"
         self.settings = settings
         self.rules = rules
@@ -65,7 +69,9 @@ class Engine:
         self.dead_letters = DeadLetters(db, self.outbox)
         self.reference = ReferenceStore(db, fallback=rules.mappings)
         self.history = HistoryReader(db)
-        self.ledger = LedgerWriter(db, worker=worker, rows_max=settings.ledger_commit_rows_max)
+        self.ledger = LedgerWriter(
+            db, worker=worker, rows_max=settings.ledger_commit_rows_max, linger_ms=settings.ledger_linger_ms
+        )
         self.postings = StorePostings(
             db, self.outbox, worker=worker, rows_max=settings.ledger_commit_rows_max, on_outbox=self._owe
         )
@@ -73,24 +79,25 @@ class Engine:
         self.translators: dict[str, Translator] = {connector.name: connector.translator for connector in CONNECTORS}
         self.broker = self._make_broker(worker)
         self.publisher: Publisher = BrokerPublisher(self.broker)
-        self.runner = Runner(STAGES, self._services(), settings, asyncio.get_running_loop())
+        self.runner = Runner(stages, self._services(), settings, asyncio.get_running_loop())
         self.works = False
+        self.workers: WorkerGroup | None = None
         self.starting: asyncio.Task[None] | None = None
         self._publishing: set[asyncio.Task[None]] = set()
-        bind(self.broker, STAGES, lambda stage, body, info: self.runner.handle(stage, body, info.setbacks))
+        bind(self.broker, stages, lambda stage, body, info: self.runner.handle(stage, body, info.setbacks))
 
     def _make_broker(self, worker: str) -> Transport:
         settings = self.settings
-        prefetch = {LIVE: settings.live_prefetch, BULK: settings.bulk_prefetch}
+        bounds: dict[str, Any] = {
+            "prefetch": {LIVE: settings.live_prefetch, BULK: settings.bulk_prefetch},
+            "records_max": {LIVE: settings.live_records_max, BULK: settings.bulk_records_max},
+            "time_limit_ms": settings.stage_time_limit_ms,
+            # What a stage makes of a record may be larger than the record, and travels alone then.
+            "body_bytes_max": 8 * settings.message_bytes_max,
+        }
         if settings.amqp_url is None:
-            return EmbeddedBroker(prefetch=prefetch, time_limit_ms=settings.stage_time_limit_ms)
-        return RabbitBroker(
-            settings.amqp_url,
-            prefix=settings.prefix,
-            name=f"tieout {worker}",
-            prefetch=prefetch,
-            time_limit_ms=settings.stage_time_limit_ms,
-        )
+            return EmbeddedBroker(**bounds)
+        return RabbitBroker(settings.amqp_url, prefix=settings.prefix, name=f"tieout {worker}", **bounds)
 
     def _services(self) -> Services:
         return Services(
@@ -145,13 +152,23 @@ class Engine:
             await publish_owed(self.publisher, self.outbox, rows)
 
     async def publish_when_room(self, rows: Sequence[OutboxRow]) -> None:
-        """The same for whoever brings in more: waits while too much is under way. Never called by a stage.
+        """The same for whoever brings in more: waits while too much is under way, or the broker has an alarm. Never
+        called by a stage.
 
         Raises: as `publish_outbox` does.
         """
         for start in range(0, len(rows), publish_rows_max):
+            await self._publish_with_patience(rows[start : start + publish_rows_max])
+
+    async def _publish_with_patience(self, rows: Sequence[OutboxRow]) -> None:
+        while True:
             await self.broker.has_room()
-            await self.publish_outbox(rows[start : start + publish_rows_max])
+            try:
+                return await self.publish_outbox(rows)
+            except TransientError:
+                # An alarm that came up only now is waited out as well; it is known by the first message it stops.
+                if not self.broker.blocked:
+                    raise
 
     async def settle_publishing(self) -> None:
         """Wait for the publishings that commits of this process have set off."""
@@ -159,15 +176,25 @@ class Engine:
         await asyncio.gather(*publishing, return_exceptions=True)
         self._publishing.difference_update(publishing)
 
+    @property
+    def consuming(self) -> bool:
+        """This process runs stages, and every queue of its lanes is consumed at this moment."""
+        return self.workers is not None and self.workers.consuming
+
     async def depths(self) -> dict[str, Depth]:
         """Every queue by its short name: how many messages are ready, how many consumers there are."""
         return await self.broker.depths()
 
-    async def recover(self, older_than_s: float | None = None, *, dry_run: bool = False) -> int:
-        """Drive again what was accepted, is not finished and has not moved; returns how many records."""
-        return await recover(
-            self, self.settings.stranded_after_s if older_than_s is None else older_than_s, dry_run=dry_run
-        )
+    async def recover(
+        self, older_than_s: float | None = None, *, dry_run: bool = False, timeout_s: float = 60
+    ) -> Recovered:
+        """Drive again what was accepted, is not finished and is nowhere in the broker; see `ops.recovery`.
+
+        Args:
+          older_than_s: only what has not moved for so long; by default a few seconds.
+        """
+        age_s = min(quiet_s, self.settings.stranded_after_s) if older_than_s is None else older_than_s
+        return await Recovery(self).everything(age_s, timeout_s=timeout_s, dry_run=dry_run)
 
     async def drain(self) -> None:
         """Embedded: wait until everything accepted is at rest (finished, parked, or waiting for a person)."""
@@ -182,7 +209,9 @@ class Engine:
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, *, work: bool = False, lanes: Sequence[str] = LANES) -> AsyncIterator[Engine]:
+async def open_engine(
+    settings: Settings, *, work: bool = False, lanes: Sequence[str] = LANES, stages: Sequence[Stage] = STAGES
+) -> AsyncIterator[Engine]:
     """Open the store, the broker and the targets; with `work`, run the stages of these lanes as well.
 
     Embedded, the schema is brought up to date and whatever an earlier process left unfinished is driven again first.
@@ -194,9 +223,10 @@ async def open_engine(settings: Settings, *, work: bool = False, lanes: Sequence
     rules = load_rules(settings.rules_file)
     async with AsyncExitStack() as stack:
         db = await _open_database(settings, stack)
-        engine = Engine(settings, rules, db)
+        engine = Engine(settings, rules, db, stages)
         await _open_broker(engine, stack)
         stack.push_async_callback(engine.settle_publishing)
+        stack.push_async_callback(engine.intake.close)
         stack.push_async_callback(engine.ledger.close)
         stack.push_async_callback(engine.postings.close)
         for target in engine.targets.values():
@@ -231,13 +261,23 @@ async def _open_broker(engine: Engine, stack: AsyncExitStack) -> None:
 async def _start_work(engine: Engine, lanes: Sequence[str], stack: AsyncExitStack) -> None:
     settings = engine.settings
     engine.works = True
-    _in_background(_keep_fresh(engine), stack)
+    stop = asyncio.Event()
+    fresh = _in_background(_keep_fresh(engine, stop), stack)
+
+    async def end_freshness() -> None:
+        # Let it finish what it reads: a query that is cut off costs its connection.
+        stop.set()
+        await asyncio.wait([fresh], timeout=refresh_ends_within_s)
+
+    stack.push_async_callback(end_freshness)
     archiver = DeadLetterArchiver(engine.broker, partial(archive, engine))
     await archiver.start()
     stack.push_async_callback(archiver.stop)
     # Embedded, no other process serves the other lane.
-    workers = WorkerGroup(engine.broker, LANES if settings.embedded else lanes, settings.worker_threads)
+    threads = {LIVE: settings.live_threads, BULK: settings.bulk_threads}
+    workers = WorkerGroup(engine.broker, LANES if settings.embedded else lanes, threads)
     workers.start()
+    engine.workers = workers
     stack.push_async_callback(workers.stop, settings.shutdown_grace_ms)
     if settings.embedded:
         engine.starting = _in_background(_start_again(engine), stack)
@@ -265,10 +305,13 @@ async def _start_again(engine: Engine) -> None:
         logger.bind(event="start_failed").opt(exception=error).error("what was left unfinished is not driven")
 
 
-async def _keep_fresh(engine: Engine) -> None:
-    """Follow changes of the reference data that other processes make."""
-    while True:
-        await asyncio.sleep(engine.settings.reference_refresh_ms / 1000)
+async def _keep_fresh(engine: Engine, stop: asyncio.Event) -> None:
+    """Follow changes of the reference data that other processes make, until `stop` is set."""
+    while not stop.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(engine.settings.reference_refresh_ms / 1000):
+                await stop.wait()
+                return
         try:
             await engine.reference.refresh()
         except TransientError as error:

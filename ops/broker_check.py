@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import uuid
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
@@ -18,7 +19,8 @@ from broker.connection import nodes_of
 from broker.topology import Exchange, Policy, Queue, Topology, mismatch, policies
 from contracts.envelope import LANES
 from ops.findings import ADVICE, OK, PROBLEM, WARNING, Finding, first_line, masked, remedy_for
-from pipeline.settings import Settings
+from ops.time_limits import check_time_limits, longest_hold_ms, longest_limit_ms, shortest_policy_ms
+from pipeline.settings import InvalidSetting, Settings
 
 SUBJECT = "rabbitmq"
 oldest_version = (3, 10)
@@ -61,7 +63,8 @@ def _examine(settings: Settings, url: str) -> list[Finding]:
             _version_found(version, url),
             _permissions(connection, settings.prefix),
             *_topology(connection, topology, nodes[0].virtual_host),
-            *_policies(settings, version, nodes[0]),
+            *_policies(settings, version, nodes[0].virtual_host, set_already := _policies_set(nodes[0])),
+            _consumer_timeout(settings, topology, set_already),
         ]
     finally:
         connection.close()
@@ -164,26 +167,47 @@ def _declare(channel: BlockingChannel, declared: Exchange | Queue, *, passive: b
         channel.exchange_declare(declared.name, declared.kind, passive=passive, durable=True)
 
 
-def _policies(settings: Settings, version: str, parameters: pika.connection.Parameters) -> list[Finding]:
-    wanted = policies(settings.prefix, LANES, version)
-    if not wanted:
-        return []
-    set_already = _definitions(parameters)
-    return [_policy_found(policy, parameters.virtual_host, set_already) for policy in wanted]
+def _policies(settings: Settings, version: str, vhost: str, set_already: list[dict[str, Any]] | None) -> list[Finding]:
+    return [_policy_found(policy, vhost, set_already) for policy in policies(settings.prefix, LANES, version)]
 
 
-def _policy_found(policy: Policy, vhost: str, set_already: list[dict[str, object]] | None) -> Finding:
+def _consumer_timeout(settings: Settings, topology: Topology, set_already: list[dict[str, Any]] | None) -> Finding:
+    """Whether a stage's time limit fits into what the setting, and a policy where one can be seen, allow."""
+    subject = f"{SUBJECT} consumer time-out"
+    try:
+        check_time_limits(settings)
+    except InvalidSetting as error:
+        found, _, remedy = str(error).rpartition(": ")
+        return Finding(subject=subject, level=PROBLEM, found=found, remedy=remedy)
+    hold_ms = longest_hold_ms(settings)
+    policy = shortest_policy_ms(set_already or (), [queue.name for queue in topology.queues])
+    if policy is not None and policy[1] <= hold_ms:
+        name, timeout_ms = policy
+        fits = longest_limit_ms(settings, timeout_ms)
+        return Finding(
+            subject=subject,
+            level=PROBLEM,
+            found=f"{timeout_ms} ms by the policy {name}, and a message may be held for {hold_ms} ms",
+            remedy=f"raise the policy's consumer-timeout above {hold_ms}"
+            + (f", or set TIEOUT_STAGE_TIME_LIMIT_MS to at most {fits}" if fits else ""),
+        )
+    where = f"by the policy {policy[0]}" if policy else "by TIEOUT_CONSUMER_TIMEOUT_MS"
+    timeout_ms = policy[1] if policy else settings.consumer_timeout_ms
+    return Finding(subject=subject, level=OK, found=f"a message is held for {hold_ms} ms at most; {timeout_ms} {where}")
+
+
+def _policy_found(policy: Policy, vhost: str, set_already: list[dict[str, Any]] | None) -> Finding:
     subject = f"{SUBJECT} policy {policy.name}"
     if set_already is None:
         found = f"can't be seen without the management plugin; {policy.why}"
         return Finding(subject=subject, level=ADVICE, found=found, remedy=policy.command(vhost))
-    if any(policy.definition.items() <= definition.items() for definition in set_already):
+    if any(policy.definition.items() <= one["definition"].items() for one in set_already):
         return Finding(subject=subject, level=OK, found=f"set: {json.dumps(policy.definition)}")
     return Finding(subject=subject, level=WARNING, found=f"not set: {policy.why}", remedy=policy.command(vhost))
 
 
-def _definitions(parameters: pika.connection.Parameters) -> list[dict[str, object]] | None:
-    """The definitions of the vhost's policies from the management API; None where there is none to ask."""
+def _policies_set(parameters: pika.connection.Parameters) -> list[dict[str, Any]] | None:
+    """The vhost's policies from the management API; None where there is none to ask."""
     base = f"https://{parameters.host}" if parameters.ssl_options else f"http://{parameters.host}:15672"
     credentials = parameters.credentials
     token = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
@@ -192,6 +216,6 @@ def _definitions(parameters: pika.connection.Parameters) -> list[dict[str, objec
     )
     try:
         with urlopen(request, timeout=connect_timeout_s) as answer:
-            return [policy["definition"] for policy in msgspec.json.decode(answer.read())]
-    except (URLError, OSError, msgspec.DecodeError, KeyError, TypeError):
+            return msgspec.json.decode(answer.read(), type=list[dict[str, Any]])
+    except (URLError, OSError, msgspec.DecodeError):
         return None

@@ -1,7 +1,8 @@
 """Embedded, the process that accepts is the one that works: accept files, then run the stages until all is at rest."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from store.record_states import Standings, count_in, states_of_runs
 if TYPE_CHECKING:
     from ops.bootstrap import Engine
 
-#: How often a watcher of `settle` hears how much is left.
+#: How often a watcher hears how much is left, or that the broker takes nothing.
 watch_every_s = 0.2
 
 
@@ -37,29 +38,57 @@ async def ingest_and_settle(
     rejects: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
     left: Callable[[int], None] | None = None,
+    held: Callable[[str], None] | None = None,
 ) -> Ingested:
-    """Accept files; embedded, wait until everything is at rest. `left` hears how many records are still on their way.
+    """Accept files; embedded, wait until everything is at rest. `left` hears how many records are still on their way;
+    `held`, why the broker takes no messages, and an empty string when it does again.
 
     Raises: as `ingest` does.
     """
-    summary = await ingest(
-        files,
-        mapping,
-        intake=engine.intake,
-        publish=engine.publish_when_room,
-        settings=engine.settings,
-        stage=next(iter(engine.runner.stages)),
-        lane=lane,
-        actor=actor,
-        progress=progress,
-        rejects=rejects,
-        approved_states=engine.rules.approved_states,
-    )
+    async with _watched(engine, held):
+        summary = await ingest(
+            files,
+            mapping,
+            intake=engine.intake,
+            publish=engine.publish_when_room,
+            settings=engine.settings,
+            stage=next(iter(engine.runner.stages)),
+            lane=lane,
+            actor=actor,
+            progress=progress,
+            rejects=rejects,
+            approved_states=engine.rules.approved_states,
+        )
     if not engine.settings.embedded:
         return Ingested(summary=summary)
     await settle(engine, left)
     run_ids = [file.run_id for file in summary.files if file.run_id is not None]
     return Ingested(summary=summary, at_rest=await states_of_runs(engine.db, run_ids))
+
+
+@asynccontextmanager
+async def _watched(engine: "Engine", held: Callable[[str], None] | None) -> AsyncIterator[None]:
+    """Tell `held`, for the length of the block, each time the broker begins or ceases to take no messages."""
+    told = ""
+
+    def tell() -> None:
+        nonlocal told
+        if held is not None and (reason := engine.broker.blocked) != told:
+            told = reason
+            held(reason)
+
+    async def watch() -> None:
+        while True:
+            tell()
+            await asyncio.sleep(watch_every_s)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+        tell()
+    finally:
+        watching.cancel()
+        await asyncio.wait((watching,))
 
 
 async def settle(engine: "Engine", left: Callable[[int], None] | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ops.recovery import find_stranded
+from ops.comparison import stranded_counts
 from pipeline.ports import Total
 from store.balance import BalanceSheet, balance, open_calls, target_totals
 
@@ -57,8 +57,7 @@ class TieOut(msgspec.Struct, frozen=True, kw_only=True):
 
 async def tie_out(engine: "Engine") -> TieOut:
     """The balance as it is now, with stranded records counted, and each target's totals beside ours."""
-    stranded = Counter(record.document_type for record in await find_stranded(engine, engine.settings.stranded_after_s))
-    sheets = await balance(engine.db, stranded)
+    sheets = await balance(engine.db, await stranded_counts(engine))
     comparisons: list[Comparison] = []
     silent: dict[str, str] = {}
     for name, target in engine.targets.items():

@@ -1,31 +1,30 @@
-"""Recover: what the ledger knows as accepted and unfinished, but nothing drives any more, is driven again."""
+"""Recover: what the ledger knows as unfinished and the broker does not have is driven again, and nothing else."""
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import msgspec
 from loguru import logger
 
 from broker.delivery import Unroutable
-from contracts.envelope import LIVE, Batch, Envelope, Item
-from ops.requeueing import messages_for
+from contracts.envelope import LANES
+from ops.comparison import Compared, Comparison, Undecided, records_per_comparison_max
+from ops.driving import can_be_driven, rows_for
 from pipeline.errors import TransientError
-from pipeline.messages import decode, derived_id, encode
+from pipeline.messages import decode
 from pipeline.ports import Message, Publisher
+from store.continuation import to_drive
 from store.outbox import Outbox, OutboxRow
-from store.recovery import StrandedRecord, mark_recovered, stranded
+from store.recovery import candidates, mark_recovered
 
 if TYPE_CHECKING:
     from ops.bootstrap import Engine
 
-records_per_run_max = 50_000
 publish_rows_max = 200
 
-#: While messages are queued, a record without a step may simply be waiting its turn: be this much more patient.
-patience_with_a_backlog = 30
+#: A record that had a step this short ago is moving, and no further question is asked.
+quiet_s = 10
 
 
 class Homeless(TransientError):
@@ -85,123 +84,131 @@ async def relay(engine: "Engine", older_than_s: float) -> None:
         raise homeless
 
 
-async def drive_what_was_left(engine: "Engine", records_max: int = records_per_run_max) -> None:
+class Recovered(msgspec.Struct, kw_only=True):
+    """What became of the records that had not moved for a while.
+
+    `slow` are in the broker or moved meanwhile; `lost` are in the ledger only, of which `driven` (with `dry_run`: would
+    be) were driven again: fewer when somebody else was faster.
+    """
+
+    candidates: int = 0
+    slow: int = 0
+    lost: int = 0
+    driven: int = 0
+    undecided: list[Undecided] = []
+
+    @property
+    def stuck(self) -> bool:
+        """Something needs a person: a worker to be started, a payload that is gone."""
+        return any(one.stuck for one in self.undecided)
+
+    def add(self, other: "Recovered") -> None:
+        for name in ("candidates", "slow", "lost", "driven"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.undecided = [*self.undecided, *other.undecided]
+
+
+async def drive_what_was_left(engine: "Engine", records_max: int = records_per_comparison_max) -> None:
     """Embedded, when a process starts: everything unfinished lost its message with the process before.
 
     Recovered before the outbox is relayed, since what is owed is being driven already.
     """
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    # Only what did not move since: what has been recovered in one round is not found in the next.
-    while await recover(engine, loop.time() - began, patient=False, records_max=records_max):
-        pass
+    await Recovery(engine, records_max).everything(0, timeout_s=0)
     await relay(engine, 0)
 
 
-async def find_stranded(
-    engine: "Engine", older_than_s: float, *, patient: bool = True, records_max: int = records_per_run_max
-) -> list[StrandedRecord]:
-    """Records that should be moving and have not for so long, held against what the broker says it holds.
+class Recovery:
+    """Finds what is lost and drives it again, so many records at a time.
 
-    With messages ready on the broker, a record may be slow rather than stranded, and much more patience is shown
-    (unless told not to).
+    A comparison that takes longer than there is time for is kept, and gone on with the next time: whoever calls again
+    and again has one marker under way in a queue, not many. Nothing is decided before the longest of the queues has
+    been looked through, so whoever has little time gives each of the `lanes` a recovery of its own.
     """
-    if patient and await _backlog(engine):
-        older_than_s *= patience_with_a_backlog
-    return await stranded(engine.db, older_than_s, records_max)
+
+    def __init__(
+        self, engine: "Engine", records_max: int = records_per_comparison_max, lanes: Sequence[str] = LANES
+    ) -> None:
+        self._engine, self._records_max, self._lanes = engine, records_max, lanes
+        self._after = 0
+        self._comparison: Comparison | None = None
+
+    async def everything(self, older_than_s: float, *, timeout_s: float, dry_run: bool = False) -> Recovered:
+        """All that has not moved for so long, at most for about `timeout_s`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        began, done = loop.time(), Recovered()
+        while True:
+            # What moves from now on, or is accepted, is not looked for: this comes to an end.
+            age_s = older_than_s + loop.time() - began
+            done.add(await self.some(age_s, timeout_s=max(0.0, deadline - loop.time()), dry_run=dry_run))
+            if self._comparison is not None:
+                await self.close()
+                return done
+            if not self._after:
+                return done
+
+    async def some(self, older_than_s: float, *, timeout_s: float, dry_run: bool = False) -> Recovered:
+        """The next so many records; after the last ones it begins with the first again.
+
+        Raises:
+          TransientError: broker or store can't be asked now.
+        """
+        comparison = self._comparison or await self._begin(older_than_s)
+        if comparison is None:
+            return Recovered()
+        self._comparison = comparison
+        try:
+            compared = await comparison.finish(timeout_s)
+        except BaseException:
+            await self.close()
+            raise
+        if compared is None:
+            return _told(comparison.unfinished())
+        await self.close()
+        return await self._drive(compared, dry_run)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        comparison, self._comparison = self._comparison, None
+        if comparison is not None:
+            await comparison.close()
+
+    async def _begin(self, older_than_s: float) -> Comparison | None:
+        engine = self._engine
+        noted = await candidates(
+            engine.db,
+            older_than_s,
+            self._records_max,
+            lanes=self._lanes,
+            after=self._after,
+            waiting_too=engine.settings.embedded,
+        )
+        self._after = noted[-1].number if len(noted) == self._records_max else 0
+        return await Comparison.begin(engine, noted) if noted else None
+
+    async def _drive(self, compared: Compared, dry_run: bool) -> Recovered:
+        engine, done = self._engine, _told(compared)
+        found = await to_drive(engine.db, compared.lost)
+        drivable = [record for record in found if can_be_driven(record)]
+        if gone := len(found) - len(drivable):
+            why = "lost, and nothing is left to build their messages from"
+            done.undecided.append(Undecided(records=gone, why=why, stuck=True))
+        if dry_run or not drivable:
+            done.driven = len(drivable)
+            return done
+        async with engine.db.begin() as connection:
+            ours = await mark_recovered(connection, drivable)
+            rows = await engine.outbox.add(connection, rows_for(engine, ours))
+        done.driven = len(ours)
+        logger.bind(event="recovered").info("{} lost records are driven again", len(ours))
+        await engine.publish_when_room(rows)
+        return done
 
 
-async def _backlog(engine: "Engine") -> int:
-    return sum(depth.ready for queue, depth in (await engine.depths()).items() if queue != "dead")
-
-
-async def recover(
-    engine: "Engine",
-    older_than_s: float,
-    *,
-    dry_run: bool = False,
-    patient: bool = True,
-    records_max: int = records_per_run_max,
-) -> int:
-    """Drive stranded records again from where they can be; every stage is idempotent, so one too many does no harm.
-
-    Returns how many records were (with `dry_run`: would be) driven.
-    """
-    stranded_now = await find_stranded(engine, older_than_s, patient=patient, records_max=records_max)
-    found = [record for record in stranded_now if _can_be_driven(record)]
-    if dry_run or not found:
-        return len(found)
-    async with engine.db.begin() as connection:
-        ours = await mark_recovered(connection, found)
-        rows = await engine.outbox.add(connection, _rows(engine, ours))
-    logger.bind(event="recovered").info("{} stranded records are driven again", len(ours))
-    await engine.publish_when_room(rows)
-    return len(ours)
-
-
-def _can_be_driven(record: StrandedRecord) -> bool:
-    return bool(record.letters or record.posted or (record.moves and record.payload))
-
-
-def _rows(engine: "Engine", found: Sequence[StrandedRecord]) -> list[OutboxRow]:
-    """Requeued records continue at their stage, posted ones are read back, the others start over, in batches."""
-    restart = [record for record in found if record.moves and not record.letters]
-    read_back = [record for record in found if record.letters or not record.moves]
-    rows = messages_for([letter for record in found for letter in record.letters], engine.settings)
-    first, last = next(iter(engine.runner.stages)), next(reversed(engine.runner.stages))
-    rows += _batches(
-        engine, first, [(record, _item(record, record.payload)) for record in restart if record.payload is not None]
+def _told(compared: Compared) -> Recovered:
+    return Recovered(
+        candidates=compared.candidates,
+        slow=compared.slow,
+        lost=len(compared.lost),
+        undecided=list(compared.undecided),
     )
-    rows += _batches(
-        engine,
-        last,
-        [
-            (record, _item(record, msgspec.json.encode(posted), posted.document.target))
-            for record in read_back
-            for posted in record.posted
-        ],
-    )
-    return rows
-
-
-def _item(record: StrandedRecord, body: bytes, target: str | None = None) -> Item:
-    return Item(
-        id=record.id,
-        subject=record.subject,
-        revision=record.revision,
-        correlationid=record.correlation_id,
-        body=msgspec.Raw(body),
-        target=target,
-    )
-
-
-def _batches(engine: "Engine", stage: str, driven: list[tuple[StrandedRecord, Item]]) -> list[OutboxRow]:
-    """Messages of like records, as many in each as their lane allows."""
-
-    def kind(one: tuple[StrandedRecord, Item]) -> tuple[str, str, str, str]:
-        record, item = one
-        return record.source, record.document_type, record.lane, item.target or ""
-
-    rows = []
-    for _, group in groupby(sorted(driven, key=kind), key=kind):
-        alike = list(group)
-        size = 1 if alike[0][0].lane == LIVE else engine.settings.bulk_batch_records_max
-        rows += [_row(engine, stage, alike[start : start + size]) for start in range(0, len(alike), size)]
-    return rows
-
-
-def _row(engine: "Engine", stage: str, driven: Sequence[tuple[StrandedRecord, Item]]) -> OutboxRow:
-    first = driven[0][0]
-    now = datetime.now(UTC)
-    envelope = Envelope(
-        id=derived_id(first.id, "recover", stage, now.isoformat()),
-        source=first.source,
-        type=first.document_type,
-        time=now,
-        lane=first.lane,
-        dataschema=first.document_type,
-        region=first.region,
-        referenceversion=engine.reference.snapshot.version,
-    )
-    batch = Batch(envelope=envelope, items=tuple(item for _, item in driven))
-    return OutboxRow(stage=stage, lane=first.lane, records=len(driven), body=encode(batch))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ops.causes import Cause, causes
-from ops.recovery import find_stranded
+from ops.comparison import stranded_counts
 from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED
 from store.balance import StageRate, throughput
 from store.dead_letter_filter import DeadLetterFilter
@@ -30,8 +30,11 @@ class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything an operator looks at first. `owed` messages wait in the outbox for the broker."""
+    """Everything an operator looks at first. `owed` messages wait in the outbox for the broker; `alarm` says why the
+    broker takes none ("low on memory"), and is empty while it does.
+    """
 
+    alarm: str
     queues: list[QueueDepth]
     rates: list[StageRate]
     unsettled: list[Standings]
@@ -42,19 +45,24 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     stranded: int
 
     @property
-    def stuck(self) -> bool:
-        """Something will not go on by itself: stranded records, or messages that nobody takes."""
-        unattended = any(
+    def unattended(self) -> bool:
+        """Messages are ready that nobody takes."""
+        return any(
             one.ready and not one.consumers and one.queue != "dead" and not one.queue.startswith("retry.")
             for one in self.queues
         )
-        return bool(self.stranded) or unattended
+
+    @property
+    def stuck(self) -> bool:
+        """Something will not go on by itself: the broker's alarm, stranded records, or messages that nobody takes."""
+        return bool(self.alarm or self.stranded or self.unattended)
 
 
 async def status(engine: "Engine") -> Status:
     """The status of this moment; the rates are those of the last minute."""
     depths = await engine.depths()
     return Status(
+        alarm=await engine.broker.alarm(),
         queues=[QueueDepth(queue=name, ready=one.ready, consumers=one.consumers) for name, one in depths.items()],
         rates=await throughput(engine.db, throughput_s),
         unsettled=await standings(engine.db, UNSETTLED),
@@ -62,5 +70,5 @@ async def status(engine: "Engine") -> Status:
         flagged=await flagged(engine.db),
         dead=await causes(engine, DeadLetterFilter()),
         owed=await engine.outbox.count(),
-        stranded=len(await find_stranded(engine, engine.settings.stranded_after_s)),
+        stranded=sum((await stranded_counts(engine)).values()),
     )

@@ -17,6 +17,8 @@ from sqlalchemy.engine import make_url
 
 from store.database import Database, migrate
 
+pytest_plugins = ["tests.erp.server"]
+
 DATABASE_KINDS = ("sqlite", "postgresql")
 
 

@@ -1,5 +1,6 @@
 """The main job on real input: every finally approved declaration is posted once, and both sides tie out."""
 
+import os
 import signal
 from decimal import Decimal
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_on_rabbitmq_and_postgresql_with_the_worker_killed_ten_times(tmp_path, d
                 lambda killed=killed: steps_written(servers) >= (killed + 1) * steps_per_kill,
                 "the worker makes progress",
             )
-            worker.send_signal(signal.SIGKILL)
+            os.killpg(worker.pid, signal.SIGKILL)  # with every process of it: left alone, they would leave in order
             worker.wait()
             assert product.unfinished(expect=0) > 0, "killed on the way, not afterwards; and the balance holds"
             worker = product.start("worker")

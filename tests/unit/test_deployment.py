@@ -98,6 +98,12 @@ def test_a_process_is_given_longer_to_stop_than_it_takes(services):
         assert int(services[process]["stop_grace_period"].removesuffix("s")) * 1000 > grace_ms
 
 
+def test_every_process_that_stays_is_probed_by_the_file_it_is_told_to_keep(services):
+    for process in procfile().keys() - {"release"}:
+        assert services[process]["healthcheck"]["test"] == ["CMD", "tieout", "ready"]
+        assert read_settings(environment_of(services[process])).ready_file is not None
+
+
 def test_the_image_is_built_from_all_that_the_package_needs():
     included = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}

@@ -32,8 +32,8 @@ def test_a_usage_error_is_one_line_that_names_what_is_wrong(tieout, arguments, n
 
 
 def test_a_setting_that_cannot_be_used_is_named(tieout):
-    tieout.environment["TIEOUT_WORKER_THREADS"] = "many"
-    assert "TIEOUT_WORKER_THREADS" in one_line(tieout, "balance", expect=2)
+    tieout.environment["TIEOUT_LIVE_THREADS"] = "many"
+    assert "TIEOUT_LIVE_THREADS" in one_line(tieout, "balance", expect=2)
 
 
 def test_rules_that_cannot_be_read_are_named(tieout):
