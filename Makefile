@@ -2,7 +2,7 @@
 # requirements.lock (scripts/setup, which does nothing when it already does).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt setup lock
+.PHONY: help demo test chaos bench erp check fmt setup lock
 
 # What the calling shell has set up for another project stays out of this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON
@@ -23,6 +23,16 @@ demo: setup ## One month of a small firm, start to finish, embedded: nothing els
 test: check ## check, then every test, on real RabbitMQ, PostgreSQL and Redis (found, or started for the run)
 	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m pytest $(ARGS)
 
+chaos: setup ## 20,000 records while servers and workers break, on servers of its own; about 10 minutes (ARGS="--seed 7")
+	@$(python) -m tests.chaos $(ARGS)
+
+bench: ## Beside Dramatiq, Celery, FastStream, Taskiq and raw pika, on the same servers; about 20 minutes (ARGS=--quick: a few)
+	@scripts/setup .venv-bench benchmarks/requirements.lock
+	@.venv-bench/bin/python scripts/servers.py run $(SERVERS) -- .venv-bench/bin/python -m benchmarks $(ARGS)
+
+erp: setup ## A real Tryton with a small firm in it, to try against (ARGS="--port 8070 --series 8.2"); Ctrl-C ends it
+	@$(python) scripts/erp.py run $(ARGS)
+
 check: setup ## ruff, mypy and the direction of imports
 	@$(python) -m ruff check .
 	@$(python) -m ruff format --check .
@@ -36,7 +46,10 @@ fmt: setup ## Format the code and mend what ruff can mend
 setup: ## Make .venv agree with requirements.lock
 	@scripts/setup
 
-lock: setup ## Resolve pyproject.toml anew into requirements.lock (UPGRADE=--upgrade for newer versions)
+lock: setup ## Resolve pyproject.toml anew into both lock files (UPGRADE=--upgrade for newer versions)
 	@$(python) -m uv --version >/dev/null 2>&1 || $(python) -m pip install --quiet uv
 	$(python) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --extra dev $(UPGRADE) --output-file requirements.lock pyproject.toml
+	$(python) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --extra bench --constraint requirements.lock $(UPGRADE) \
+		--output-file benchmarks/requirements.lock pyproject.toml

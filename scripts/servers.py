@@ -30,6 +30,8 @@ from packages import apt_may_install, install
 from probes import Probe, Refused, probe_amqp, probe_postgres, probe_redis
 
 #: How the variables begin that name the caller's deployment.
+#: Of ours, those that say nothing of a deployment.
+harmless_variables = ("TIEOUT_TEST_", "TIEOUT_CACHE_DIR")
 deployment_variables = ("TIEOUT_", "DATABASE_URL", "AMQP_URL", "CLOUDAMQP_URL", "REDIS_URL", "REDISCLOUD_URL")
 
 #: A kill -INT of this process alone is not handed on; Ctrl-C at a terminal reaches the command by itself.
@@ -220,7 +222,7 @@ def tests_environment(urls: dict[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name.startswith("TIEOUT_TEST_") or not name.startswith(deployment_variables)
+        if name.startswith(harmless_variables) or not name.startswith(deployment_variables)
     } | urls
 
 
