@@ -25,8 +25,29 @@ class _Work(msgspec.Struct, frozen=True):
     message: MessageProxy
 
 
-class _FirstInFirstOut(queue.SimpleQueue[_Work]):
-    """A work queue for actors of one priority: C code, where Dramatiq's own sorts in Python."""
+class _FirstInFirstOut(queue.SimpleQueue[_Work | None]):
+    """A work queue for actors of one priority: C code, where Dramatiq's own sorts in Python.
+
+    A thread must be woken to leave. Until Python 3.13 one whose time runs out just as another takes the message it was
+    woken for waits for the next message for ever, whatever its timeout: what is left of that is negative by then.
+    """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> _Work:
+        """Raises queue.Empty: nothing came in time, or the thread has been woken."""
+        if (work := super().get(block, timeout)) is None:
+            raise queue.Empty
+        return work
+
+    def get_nowait(self) -> _Work:
+        """The next message, whoever is still to be woken. Raises queue.Empty."""
+        while (work := super().get_nowait()) is None:
+            pass
+        return work
+
+    def wake(self, threads: int) -> None:
+        """Let so many threads look up from waiting."""
+        for _ in range(threads):
+            self.put(None)
 
     def task_done(self) -> None:
         """Nobody waits for the queue to be empty: what is unfinished is known by its delivery."""
@@ -59,6 +80,14 @@ class _LaneWorker(Worker):
         if len({actor.priority for actor in self.broker.actors.values()}) <= 1:
             self.work_queue = _FirstInFirstOut()
         super().start()
+
+    def stop(self, timeout: int = 600_000) -> None:
+        """Stop the threads, whatever they wait for; `timeout` is in milliseconds."""
+        for thread in self.workers:
+            thread.stop()
+        if isinstance(self.work_queue, _FirstInFirstOut):
+            self.work_queue.wake(len(self.workers))
+        super().stop(timeout)
 
     def _add_consumer(self, queue_name: str, *, delay: bool = False) -> None:
         if queue_name not in self.consumers and queue_name in self.consumer_whitelist:
