@@ -69,7 +69,11 @@ class MarkerOut(msgspec.Struct, frozen=True, tag="marker_out.v1"):
     marker: str
 
 
-Note = RollCall | Joined | Present | MarkerOut
+class LiveAtWork(msgspec.Struct, frozen=True, tag="live_at_work.v1"):
+    """A worker has just been given live work: whoever does bulk work stands back."""
+
+
+Note = RollCall | Joined | Present | MarkerOut | LiveAtWork
 
 _notes = msgspec.json.Decoder(Note)
 

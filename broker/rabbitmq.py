@@ -27,12 +27,16 @@ from broker.search import BrokerSearch
 from broker.subscription import NOT_FOUND, Subscription
 from broker.topology import Topology, tier_for
 from broker.transport import DUE_SLACK_MS, Transport
+from contracts.envelope import LIVE
 from contracts.failure import DeadLetter
 
 #: The AMQP type of a dead letter that we have published ourselves.
 DEAD_LETTER_TYPE = "dead_letter.v1"
 
 OPEN_TIMEOUT_S = 15.0
+
+#: How the names of the live lane's queues end.
+_LIVE = f".{LIVE}"
 
 #: How often, and how soon, what an author sends is sent again when the connection was lost under it.
 SEND_AGAIN_TRIES = 3
@@ -188,6 +192,13 @@ class RabbitBroker(Transport):
             headers=headers,
         )
 
+    async def listen(self) -> None:
+        await self._roll.listen(self._consuming)
+
+    @property
+    def live_at_work(self) -> bool:
+        return self._roll.precedence.live_at_work
+
     async def alarm(self) -> str:
         """Ask the server.
 
@@ -254,6 +265,8 @@ class RabbitBroker(Transport):
             acknowledge = partial(self._subscriptions[consumer].acknowledge, epoch, method.delivery_tag)
             self._roll.marker_arrived(origin, acknowledge)
             return
+        if origin.queue.endswith(_LIVE):
+            self._roll.precedence.live_arrived()
         self._roll.hands[consumer][method.delivery_tag] = origin
         self._arrived(consumer, epoch, method.delivery_tag, origin, method.redelivered)
 

@@ -11,8 +11,20 @@ from uuid import uuid4
 from loguru import logger
 
 from broker.connection import AmqpChannel, AmqpConnection, ConnectionLost
-from broker.control import REPLY_TO, Control, Joined, MarkerOut, Note, Part, Present, RollCall, parts_in
+from broker.control import (
+    REPLY_TO,
+    Control,
+    Joined,
+    LiveAtWork,
+    MarkerOut,
+    Note,
+    Part,
+    Present,
+    RollCall,
+    parts_in,
+)
 from broker.delivery import NotConfirmed, Outgoing
+from broker.precedence import Precedence
 
 #: Records of messages put back that a worker remembers, and for how long; beyond, it says that it has forgotten some.
 PUT_BACK_MAX = 50_000
@@ -28,9 +40,11 @@ class Roll:
         self.hands: dict[Any, dict[int, Outgoing]] = {}
         self._control = control
         self._consumes = consumes
+        self.precedence = Precedence(lambda: self._spawn(self._tell_all(LiveAtWork())))
         self._put_back: deque[tuple[float, tuple[Part, ...]]] = deque()
         self._remembered = 0
         self._forgot_at = float("-inf")
+        self._works = False
         self._joined = False
         self._seated = asyncio.Lock()
         self._has_seat = False
@@ -54,6 +68,13 @@ class Roll:
 
     async def join(self, connection: AmqpConnection) -> None:
         """Make sure, before anything is consumed on this connection, that we hear when the roll is called."""
+        if self._has_seat and not self._works:
+            self._spawn(self._tell_all(Joined(self.worker)))
+        self._works = True
+        await self.listen(connection)
+
+    async def listen(self, connection: AmqpConnection) -> None:
+        """Hear what is told to all; who has not joined does not answer for anything."""
         self._joined = True
         async with self._seated:
             with suppress(ConnectionLost):  # `take_seat_again` has its turn then
@@ -78,7 +99,8 @@ class Roll:
             logger.bind(event="not_on_the_roll").error("can't answer when the roll is called: {}", error)
             return
         channel.closed.add_done_callback(lambda _: connection.restart())
-        self._spawn(self._tell_all(Joined(self.worker)))
+        if self._works:
+            self._spawn(self._tell_all(Joined(self.worker)))
 
     def marker_arrived(self, marker: Outgoing, acknowledge: Callable[[], None]) -> None:
         """Say so, then acknowledge. When it can't be said it is acknowledged all the same: another one will follow."""
@@ -90,8 +112,10 @@ class Roll:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _hear(self, note: Note) -> None:
-        if isinstance(note, RollCall):
+        if isinstance(note, RollCall) and self._works:
             self._spawn(self._tell(note.reply_to, self._present(note)))
+        elif isinstance(note, LiveAtWork):
+            self.precedence.heard()
 
     def _present(self, call: RollCall) -> Present:
         since = time.monotonic() - call.since_s

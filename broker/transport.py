@@ -104,6 +104,16 @@ class Transport(Settling):
         """Why the broker takes no messages at this moment ("low on memory"); empty while it does."""
         return ""
 
+    async def listen(self) -> None:
+        """Hear what the workers of the deployment tell each other, in a process that consumes nothing."""
+
+    @property
+    def live_at_work(self) -> bool:
+        """Whether a worker of the deployment has been given live work in the last moments, as far as this process
+        hears: one that consumes, or listens.
+        """
+        return False
+
     async def alarm(self) -> str:
         """The same, found out rather than known: a process that publishes nothing is not told."""
         return self.blocked

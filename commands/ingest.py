@@ -46,7 +46,8 @@ def ingest(
       tieout ingest expenses.csv.gz --map expenses.toml --rejects rejects.csv
     """
     rules = load_mapping(mapping)
-    if lane == BULK and not current_settings().embedded:
+    stands_back = lane == BULK and not current_settings().embedded
+    if stands_back:
         give_way()
 
     async def run(engine: Engine) -> Ingested:
@@ -80,7 +81,7 @@ def ingest(
             )
         return Ingested(summary=summary)
 
-    done = asyncio.run(rehearse()) if dry_run else with_engine(run, work=True)
+    done = asyncio.run(rehearse()) if dry_run else with_engine(run, work=True, stands_back=stands_back)
     if as_json:
         print_json(document(done))
     else:

@@ -16,13 +16,17 @@ Result = TypeVar("Result")
 __all__ = ["actor_option", "current_settings", "current_user", "with_engine"]
 
 
-def with_engine(task: Callable[[Engine], Awaitable[Result]], *, work: bool = False) -> Result:
-    """Open the engine, run the task with it, close it; `work` also runs the stages where everything is embedded."""
+def with_engine(
+    task: Callable[[Engine], Awaitable[Result]], *, work: bool = False, stands_back: bool = False
+) -> Result:
+    """Open the engine, run the task with it, close it; `work` also runs the stages where everything is embedded,
+    `stands_back` lets live work go first.
+    """
 
     settings = current_settings()
 
     async def run() -> Result:
-        async with open_engine(settings, work=work and settings.embedded) as engine:
+        async with open_engine(settings, work=work and settings.embedded, stands_back=stands_back) as engine:
             return await task(engine)
 
     return asyncio.run(run())

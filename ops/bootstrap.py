@@ -33,6 +33,7 @@ from pipeline.settings import Settings
 from pipeline.stage import Stage
 from store.database import Database, migrate
 from store.dead_letters import DeadLetters
+from store.group_commit import no_rest
 from store.history import HistoryKey, HistoryReader
 from store.intake import Intake
 from store.ledger import LedgerWriter
@@ -40,6 +41,9 @@ from store.masterdata import MasterData
 from store.outbox import Outbox, OutboxRow
 from store.postings import StorePostings
 from store.reference import ReferenceStore
+
+#: While live work is being done, who stands back leaves the database alone for so many times as long as he has kept it.
+rest_factor = 2
 
 #: How long a look at the reference data that is under way may hold up the end.
 refresh_ends_within_s = 2
@@ -59,21 +63,34 @@ CONNECTORS: tuple[Connector, ...] = (
 class Engine:
     """Everything one process works with. Opened and closed by `open_engine`, never by itself."""
 
-    def __init__(self, settings: Settings, rules: Rules, db: Database, stages: Sequence[Stage] = STAGES) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Rules,
+        db: Database,
+        stages: Sequence[Stage] = STAGES,
+        *,
+        stands_back: bool = False,
+    ) -> None:
         worker = f"{socket.gethostname()}:{os.getpid()}"
         self.settings = settings
         self.rules = rules
         self.db = db
         self.outbox = Outbox(db)
-        self.intake = Intake(db, self.outbox)
+        rest_s = self._rest_s if stands_back else no_rest
+        self.intake = Intake(db, self.outbox, rest_s=rest_s)
         self.dead_letters = DeadLetters(db, self.outbox)
         self.reference = ReferenceStore(db, fallback=rules.mappings)
         self.history = HistoryReader(db)
         self.ledger = LedgerWriter(
-            db, worker=worker, rows_max=settings.ledger_commit_rows_max, linger_ms=settings.ledger_linger_ms
+            db,
+            worker=worker,
+            rows_max=settings.ledger_commit_rows_max,
+            linger_ms=settings.ledger_linger_ms,
+            rest_s=rest_s,
         )
         self.postings = StorePostings(
-            db, self.outbox, worker=worker, rows_max=settings.ledger_commit_rows_max, on_outbox=self._owe
+            db, self.outbox, worker=worker, rows_max=settings.ledger_commit_rows_max, on_outbox=self._owe, rest_s=rest_s
         )
         self.targets: dict[str, Target] = {connector.name: connector.open(db) for connector in CONNECTORS}
         self.translators: dict[str, Translator] = {connector.name: connector.translator for connector in CONNECTORS}
@@ -85,6 +102,10 @@ class Engine:
         self.starting: asyncio.Task[None] | None = None
         self._publishing: set[asyncio.Task[None]] = set()
         bind(self.broker, stages, lambda stage, body, info: self.runner.handle(stage, body, info.setbacks))
+
+    def _rest_s(self, took_s: float) -> float:
+        """Niceness does not reach the database: it works as hard for an import as for whoever waits."""
+        return rest_factor * took_s if self.broker.live_at_work else 0.0
 
     def _make_broker(self, worker: str) -> Transport:
         settings = self.settings
@@ -210,9 +231,16 @@ class Engine:
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, *, work: bool = False, lanes: Sequence[str] = LANES, stages: Sequence[Stage] = STAGES
+    settings: Settings,
+    *,
+    work: bool = False,
+    lanes: Sequence[str] = LANES,
+    stages: Sequence[Stage] = STAGES,
+    stands_back: bool = False,
 ) -> AsyncIterator[Engine]:
     """Open the store, the broker and the targets; with `work`, run the stages of these lanes as well.
+
+    With `stands_back` this process asks less of the database while a worker of the deployment has live work.
 
     Embedded, the schema is brought up to date and whatever an earlier process left unfinished is driven again first.
 
@@ -223,8 +251,10 @@ async def open_engine(
     rules = load_rules(settings.rules_file)
     async with AsyncExitStack() as stack:
         db = await _open_database(settings, stack)
-        engine = Engine(settings, rules, db, stages)
+        engine = Engine(settings, rules, db, stages, stands_back=stands_back)
         await _open_broker(engine, stack)
+        if stands_back and not work:
+            await engine.broker.listen()
         stack.push_async_callback(engine.settle_publishing)
         stack.push_async_callback(engine.intake.close)
         stack.push_async_callback(engine.ledger.close)

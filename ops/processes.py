@@ -52,9 +52,10 @@ async def work(settings: Settings, lanes: Sequence[str], stop: asyncio.Event, te
       ThreadLost: it can't go on; the next process can.
     """
     check_time_limits(settings)
-    if tuple(lanes) == (BULK,) and not settings.embedded:
+    stands_back = tuple(lanes) == (BULK,) and not settings.embedded
+    if stands_back:
         settings = stand_back(settings)
-    async with _opened(open_engine(settings, work=True, lanes=lanes), stop) as engine:
+    async with _opened(open_engine(settings, work=True, lanes=lanes, stands_back=stands_back), stop) as engine:
         if engine is None:
             return
         spare_the_collector()

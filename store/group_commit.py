@@ -7,6 +7,7 @@ it is what makes durable bookkeeping affordable.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import msgspec
@@ -17,6 +18,14 @@ from store.database import Database
 
 Order = TypeVar("Order")
 Answer = TypeVar("Answer")
+
+
+#: How long to leave the database alone, in seconds, after a commit that took so many.
+Rest = Callable[[float], float]
+
+
+def no_rest(took_s: float) -> float:
+    return 0.0
 
 
 class _Waiting(msgspec.Struct, Generic[Order, Answer]):
@@ -32,7 +41,7 @@ class GroupCommit(Generic[Order, Answer]):
     again with some of them after its transaction was rolled back, so it must keep nothing between calls.
 
     With `linger_ms` a group waits so long for more to join it, unless it is full or somebody is in a hurry: each commit
-    costs a sync to the disk, which the broker needs as well.
+    costs a sync to the disk, which the broker needs as well. `rest_s` is asked after each commit.
     """
 
     def __init__(
@@ -42,14 +51,16 @@ class GroupCommit(Generic[Order, Answer]):
         *,
         rows_max: int,
         linger_ms: int = 0,
+        rest_s: Rest = no_rest,
     ) -> None:
-        self._db, self._write, self._rows_max = db, write, rows_max
+        self._db, self._write, self._rows_max, self._rest_s = db, write, rows_max, rest_s
         self._linger_s = linger_ms / 1000
         self._rows = 0
         self._now = asyncio.Event()
         self._queue: deque[_Waiting[Order, Answer]] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._closed = False
+        self._closing = asyncio.Event()
 
     @property
     def load(self) -> tuple[bool, int]:
@@ -79,17 +90,20 @@ class GroupCommit(Generic[Order, Answer]):
         """Take nothing more on; returns when everything submitted before has its answer."""
         self._closed = True
         self._now.set()
+        self._closing.set()
         if self._draining is not None:
             await self._draining
 
     async def _drain(self) -> None:
         """Commit group after group until nobody waits; whoever waits when this is cancelled is told so."""
         group: list[_Waiting[Order, Answer]] = []
+        clock = asyncio.get_running_loop().time
         try:
             while self._queue:
                 await self._linger()
-                group = self._take()
+                group, began = self._take(), clock()
                 await self._commit(group)
+                await self._rest(clock() - began)
         finally:
             self._draining = None
             for waiting in [*group, *self._queue]:
@@ -104,6 +118,11 @@ class GroupCommit(Generic[Order, Answer]):
                     await self._now.wait()
             except TimeoutError:
                 return
+
+    async def _rest(self, took_s: float) -> None:
+        if (rest_s := self._rest_s(took_s)) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), rest_s)
 
     def _take(self) -> list[_Waiting[Order, Answer]]:
         group = [self._queue.popleft()]

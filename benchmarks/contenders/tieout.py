@@ -86,7 +86,7 @@ class Tieout(Contender):
         lane, settings = self.arrangement.lane, read_settings(self.environment())
         if lane == BULK:
             settings = stand_back(settings)
-        async with open_engine(settings, work=True, lanes=(lane,), stages=self.stages()):
+        async with open_engine(settings, work=True, lanes=(lane,), stages=self.stages(), stands_back=lane == BULK):
             spare_the_collector()
             await asyncio.Event().wait()
 
@@ -94,7 +94,8 @@ class Tieout(Contender):
     async def publisher(self) -> AsyncIterator[Publish]:
         if self.arrangement.lane == BULK:
             give_way()
-        async with open_engine(read_settings(self.environment()), stages=self.stages()) as engine:
+        bulk = self.arrangement.lane == BULK
+        async with open_engine(read_settings(self.environment()), stages=self.stages(), stands_back=bulk) as engine:
             topology = engine.broker.topology
             self._other_queues = tuple(queue.name for queue in topology.queues if queue.name not in self.queues())
             self._exchanges = tuple(exchange.name for exchange in topology.exchanges)
