@@ -12,12 +12,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from store.database import Database, migrate
 
 pytest_plugins = ["tests.erp.server"]
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tieout", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tieout")
 
 DATABASE_KINDS = ("sqlite", "postgresql")
 
