@@ -1,19 +1,23 @@
 """Post: the effect in the target, exactly once: intent before the call, answer after it, doubt resolved by asking."""
 
 import asyncio
+from contextlib import suppress
 
 from msgspec.structs import replace
 
 from contracts.channels import Posted, Receipt, TargetDocument
-from pipeline.codes import NO_ROUTE, OUTCOME_UNKNOWN
+from pipeline.codes import OUTCOME_UNKNOWN, TARGET_REFERENCE_MISSING
 from pipeline.errors import OutcomeUnknown, PermanentError, TransientError
 from pipeline.outcome import Duplicate, Superseded
 from pipeline.ports import Capabilities, Found, Postings, Target
 from pipeline.retry import waited_ms
 from pipeline.stage import Context, stage
 
-#: How soon to look again after a call of somebody else's that may still be under way.
+#: How soon to look again after a call of somebody else's that may still be under way; later on, as long as it has been.
 leased_retry_ms = 500
+
+#: So many attempts for a document whose project or worker the target does not know: theirs may be on its way there too.
+reference_attempts_max = 5
 
 
 @stage
@@ -21,11 +25,12 @@ async def post(document: TargetDocument, context: Context) -> Posted | Duplicate
     """Announce the call, make it, write down the answer; never send again what may already be there.
 
     Raises:
-      TransientError: refused for now, or somebody else's call is still under way.
+      TransientError: refused for now, not to be opened, or somebody else's call is still under way.
       OutcomeUnknown: called and not answered; next time the target is asked first.
       PermanentError: refused for good, the target is not connected, or an older revision has to be settled first.
     """
-    target, postings = connected(document, context)
+    # Before anything is announced: of what was never sent there is nothing to be in doubt about.
+    target, postings = context.target(document.target), postings_of(context)
     record_id, lease_ms = context.item.id, lease_of(target.capabilities)
     # From before the intent: whatever the clocks say, our call is over before anybody's lease has run out.
     until = asyncio.get_running_loop().time() + lease_ms / 1000 if lease_ms else None
@@ -41,7 +46,7 @@ async def post(document: TargetDocument, context: Context) -> Posted | Duplicate
         case "leased":
             raise TransientError(
                 f"another call to {target.name} for {document.reference} may still be under way",
-                retry_after_ms=max(lease_ms, leased_retry_ms, waited_ms(context.envelope.firstfailedat, context.now)),
+                retry_after_ms=max(leased_retry_ms, waited_ms(context.envelope.firstfailedat, context.now)),
                 burns_attempt=False,
             )
         case "blocked":
@@ -51,33 +56,37 @@ async def post(document: TargetDocument, context: Context) -> Posted | Duplicate
                 " which asks the target, then this one",
             )
         case "in_doubt":
-            found = await ask(document, target)
+            found = await ask(document, context, target, postings)
             if found is not None and intent.amount is not None:
                 # It holds what was announced then, not what the record has been made into since.
                 document = replace(document, amount=intent.amount)
-            receipt = found.receipt if found else await send(document, record_id, target, postings, until)
+            receipt = found.receipt if found else await send(document, context, target, postings, until)
         case "new":
-            receipt = await send(document, record_id, target, postings, until)
+            receipt = await send(document, context, target, postings, until)
         case status:
             raise ValueError(f"the ledger answered an intent with {status!r}")
     await postings.answer(record_id, document, receipt)
     return Posted(document=document, receipt=receipt)
 
 
-async def ask(document: TargetDocument, target: Target) -> Found | None:
+async def ask(document: TargetDocument, context: Context, target: Target, postings: Postings) -> Found | None:
     """What the target holds of an earlier call.
 
     Raises:
+      TransientError: it can't be asked now.
       OutcomeUnknown: it refuses to say. That is no refusal of the document, which may be there.
     """
     try:
         return await target.find(document.reference)
+    except TransientError:
+        await let_go(document, context, target, postings)
+        raise
     except PermanentError as error:
         raise OutcomeUnknown(f"{target.name} can't be asked for {document.reference}: {error}") from error
 
 
 async def send(
-    document: TargetDocument, record_id: str, target: Target, postings: Postings, until: float | None
+    document: TargetDocument, context: Context, target: Target, postings: Postings, until: float | None
 ) -> Receipt:
     """Call the target, no longer than `until` on the loop's clock; an outcome that nobody knows is written down."""
     try:
@@ -87,8 +96,23 @@ async def send(
         except TimeoutError as error:
             raise OutcomeUnknown(f"{target.name} has not answered in time for {document.reference}") from error
     except OutcomeUnknown as error:
-        await postings.doubt(record_id, document, str(error))
+        await postings.doubt(context.item.id, document, str(error))
         raise
+    except TransientError:
+        await let_go(document, context, target, postings)
+        raise
+    except PermanentError as error:
+        if error.code != TARGET_REFERENCE_MISSING or context.envelope.attempt >= reference_attempts_max:
+            raise
+        await let_go(document, context, target, postings)
+        raise TransientError(str(error)) from error
+
+
+async def let_go(document: TargetDocument, context: Context, target: Target, postings: Postings) -> None:
+    """Let whoever comes next call at once; where that can't be written, the lease runs out by itself."""
+    if lease_of(target.capabilities):
+        with suppress(TransientError):
+            await postings.not_created(context.item.id, document)
 
 
 def lease_of(capabilities: Capabilities) -> int:
@@ -96,11 +120,7 @@ def lease_of(capabilities: Capabilities) -> int:
     return 0 if capabilities.unique_reference else capabilities.call_timeout_ms
 
 
-def connected(document: TargetDocument, context: Context) -> tuple[Target, Postings]:
-    target = context.targets.get(document.target)
-    if target is None:
-        names = ", ".join(sorted(context.targets)) or "none"
-        raise PermanentError(NO_ROUTE, f"target {document.target!r} is not connected (connected: {names})")
+def postings_of(context: Context) -> Postings:
     if context.postings is None:
         raise ValueError("post needs the postings of a ledger in its context")
-    return target, context.postings
+    return context.postings

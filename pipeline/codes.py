@@ -166,6 +166,14 @@ TARGET_REFUSED = _code(
     "The target refused the document.",
     "Read the target's own words in the message, mend the cause there or here, then requeue.",
 )
+TARGET_REFERENCE_MISSING = _code(
+    "TARGET_REFERENCE_MISSING",
+    BUSINESS,
+    PMO,
+    "The target does not know a worker, project, task or customer that the document names.",
+    "Send that record to the target too (route it there, ingest it again) or map the id with `tieout map set`;"
+    " then requeue.",
+)
 DRIFT = _code(
     "DRIFT",
     BUSINESS,

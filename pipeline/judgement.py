@@ -14,7 +14,7 @@ from contracts.money import Money
 from pipeline.codes import INVALID_DOCUMENT, OUTCOME_UNKNOWN, RETRIES_EXHAUSTED, UNEXPECTED_ERROR, Code
 from pipeline.errors import DependencyMissing, OutcomeUnknown, PermanentError, TransientError
 from pipeline.outcome import Duplicate, Superseded
-from pipeline.retry import backoff_ms, unexpected_attempts_max
+from pipeline.retry import backoff_ms, unexpected_attempts_max, unknown_free_ms, waited_ms
 from pipeline.stage import Context, Stage
 from pipeline.worth import worth
 
@@ -122,6 +122,8 @@ def verdict_on(error: Exception, stage: Stage, context: Context, record: Any, at
             return _failed(error.code, error.owner, str(error), stage, context, record, error.legal_entity)
         case TransientError(burns_attempt=False):
             return Retried(error.retry_after_ms or backoff_ms(attempt), burns=False, reason=str(error))
+        case OutcomeUnknown() if (waited := waited_ms(context.envelope.firstfailedat, context.now)) < unknown_free_ms:
+            return Retried(error.retry_after_ms or max(backoff_ms(attempt), waited), burns=False, reason=str(error))
         case TransientError() if attempt < attempts_max:
             return Retried(error.retry_after_ms or backoff_ms(attempt), burns=True, reason=str(error))
         case OutcomeUnknown():

@@ -72,6 +72,9 @@ class Postings(Protocol):
     async def doubt(self, record_id: str, document: TargetDocument, reason: str) -> None:
         """The call was made and never answered: the delivery is `in_doubt` until the target has been asked."""
 
+    async def not_created(self, record_id: str, document: TargetDocument) -> None:
+        """The call is over and has created nothing: whoever comes next need not wait for the end of its lease."""
+
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A document as the target holds it: `fields` in the shape of `TargetDocument.body`."""

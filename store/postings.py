@@ -56,9 +56,14 @@ class _Doubt(msgspec.Struct, frozen=True):
     reason: str
 
 
+class _NotCreated(msgspec.Struct, frozen=True):
+    record_id: str
+    document: TargetDocument
+
+
 _document_decoder = msgspec.json.Decoder(TargetDocument)
 
-_Order = _Intend | _Answer | _Doubt
+_Order = _Intend | _Answer | _Doubt | _NotCreated
 
 #: The ids of all accepted revisions of these records' source keys.
 _REVISIONS_OF = statement(
@@ -132,6 +137,13 @@ class StorePostings:
         """The call was made and never answered: the delivery is `in_doubt`, and whoever comes next may ask at once."""
         await self._submit(_Doubt(record_id, document, reason))
 
+    async def not_created(self, record_id: str, document: TargetDocument) -> None:
+        """The call is over and has created nothing: whoever comes next need not wait for the end of its lease.
+
+        The intent stays: the target is asked before the next call.
+        """
+        await self._submit(_NotCreated(record_id, document))
+
     async def _submit(self, order: _Order) -> _Result:
         result = await self._commits.submit(order)
         if result.error is not None:
@@ -193,6 +205,8 @@ class StorePostings:
             _accept(standing, own, delivery, family[own.source_key], document, order.receipt)
         elif delivery.answered_at is None:
             delivery.leased_until = None
+            if isinstance(order, _NotCreated):
+                return _Result()
             standing.move(own.id, delivery.target, IN_DOUBT)
             told.append(_step(order, IN_DOUBT, order.reason, now))
         return _Result()

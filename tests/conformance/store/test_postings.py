@@ -110,6 +110,18 @@ async def test_a_call_abandoned_without_an_answer_is_asked_about_by_one_worker_a
     assert await desk.intend("r1", "r1", "1") == "leased"
 
 
+async def test_after_a_call_that_created_nothing_the_next_one_need_not_wait_and_asks(
+    database: Database, desk: Desk
+) -> None:
+    await accept(database, "r1")
+    assert await desk.intend("r1", "r1", "1") == "new"
+    assert await desk.intend("r1", "r1", "1") == "leased"
+    await desk.postings.not_created("r1", document())
+    assert await state_of(database) == "in_flight"
+    assert await desk.intend("r1", "r1", "1") == "in_doubt"
+    assert await desk.intend("r1", "r1", "1") == "leased"
+
+
 async def test_a_doubted_call_is_asked_about_at_once(database: Database, desk: Desk) -> None:
     await accept(database)
     await desk.intend("r1", "r1", "1")

@@ -250,6 +250,9 @@ class MemoryPostings:
         self.doubts[document.reference] = reason
         self.leased.discard(document.reference)
 
+    async def not_created(self, record_id: str, document: TargetDocument) -> None:
+        self.leased.discard(document.reference)
+
     def lapse(self) -> None:
         """Time goes by until every lease has run out."""
         self.leased.clear()

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.post import post
+from actors.post import leased_retry_ms, post, reference_attempts_max
 from contracts.channels import Posted, Receipt, TargetDocument
-from pipeline.codes import TARGET_REFUSED
+from pipeline.codes import TARGET_REFERENCE_MISSING, TARGET_REFUSED
 from pipeline.errors import OutcomeUnknown, PermanentError, PipelineError, TransientError
 from pipeline.outcome import Duplicate, Superseded
 from pipeline.ports import Found, Intent
 from pipeline.stage import Context
-from tests.unit.actors.builders import MemoryPostings, MemoryTarget, a_context, a_target_document, eur
+from tests.unit.actors.builders import NOW, MemoryPostings, MemoryTarget, a_context, a_target_document, eur
 
 DOCUMENT = a_target_document()
 LOST = (True, OutcomeUnknown("no answer, but created"))
@@ -104,16 +104,6 @@ async def test_an_answer_that_could_not_be_written_down_is_found_in_the_target_n
     assert DOCUMENT.reference in postings.receipts
 
 
-async def test_somebody_elses_call_is_waited_for_without_burning_an_attempt():
-    target, postings = MemoryTarget(), MemoryPostings()
-    await postings.intend("r-mine", DOCUMENT, lease_ms=30_000)
-    with pytest.raises(TransientError) as caught:
-        await post(DOCUMENT, context_of(target, postings))
-    assert not caught.value.burns_attempt
-    assert caught.value.retry_after_ms == 30_000
-    assert target.calls == []
-
-
 async def test_a_target_with_unique_references_needs_no_lease():
     target, postings = MemoryTarget(unique_reference=True), MemoryPostings()
     await post(DOCUMENT, context_of(target, postings))
@@ -160,6 +150,18 @@ async def test_a_target_that_is_not_connected_is_named():
         await post(document, context_of(MemoryTarget(), MemoryPostings()))
     assert caught.value.code.name == "NO_ROUTE"
     assert "'netsuite'" in str(caught.value)
+
+
+async def test_a_target_that_can_not_be_opened_is_waited_for_before_anything_is_announced():
+    document, postings = replace(DOCUMENT, target="erp"), MemoryPostings()
+    since = NOW - timedelta(minutes=3)
+    for first_failed_at, wait_ms in ((None, 5_000), (since, 180_000), (NOW - timedelta(days=9), 600_000)):
+        context = a_context(postings=postings, unopened={"erp": "ERP_PASSWORD is not set"})
+        context = replace(context, envelope=replace(context.envelope, firstfailedat=first_failed_at))
+        with pytest.raises(TransientError, match="erp can't be opened: ERP_PASSWORD is not set") as caught:
+            await post(document, context)
+        assert (caught.value.burns_attempt, caught.value.retry_after_ms) == (False, wait_ms)
+    assert postings.announced == set()
 
 
 async def test_behind_a_dead_letter_that_may_be_in_the_target_nothing_is_sent():
@@ -225,3 +227,38 @@ async def test_whatever_the_calls_come_to_the_document_is_created_once(failures:
     created = [document for document, (done, _) in zip(target.calls, [*failures, (True, None)], strict=False) if done]
     assert len(created) == 1
     assert posted.receipt == target.held[DOCUMENT.reference].receipt
+
+
+async def test_while_somebody_else_may_be_calling_it_is_looked_at_soon_and_then_less_often():
+    target, postings = MemoryTarget(), MemoryPostings(leased={DOCUMENT.reference})
+    context = context_of(target, postings)
+    with pytest.raises(TransientError) as first:
+        await post(DOCUMENT, context)
+    assert target.calls == []
+    since = NOW - timedelta(seconds=40)
+    with pytest.raises(TransientError) as later:
+        await post(DOCUMENT, replace(context, envelope=replace(context.envelope, firstfailedat=since)))
+    assert (first.value.retry_after_ms, later.value.retry_after_ms) == (leased_retry_ms, 40_000)
+    assert not first.value.burns_attempt
+    assert not later.value.burns_attempt
+
+
+async def test_a_call_that_was_refused_for_now_holds_nobody_up():
+    target, postings = MemoryTarget(failures=[BUSY]), MemoryPostings()
+    with pytest.raises(TransientError):
+        await post(DOCUMENT, context_of(target, postings))
+    assert postings.leased == set()
+    await post(DOCUMENT, context_of(target, postings))
+    assert DOCUMENT.reference in target.held
+
+
+async def test_what_the_target_does_not_know_yet_is_given_some_time_to_come():
+    missing = (False, PermanentError(TARGET_REFERENCE_MISSING, "no project 'P-1'"))
+    target, postings = MemoryTarget(failures=[missing] * reference_attempts_max), MemoryPostings()
+    context = context_of(target, postings)
+    for attempt in range(1, reference_attempts_max):
+        with pytest.raises(TransientError, match="no project 'P-1'"):
+            await post(DOCUMENT, replace(context, envelope=replace(context.envelope, attempt=attempt)))
+    with pytest.raises(PermanentError) as refused:
+        await post(DOCUMENT, replace(context, envelope=replace(context.envelope, attempt=reference_attempts_max)))
+    assert refused.value.code == TARGET_REFERENCE_MISSING

@@ -1,11 +1,15 @@
+from datetime import timedelta
+
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from contracts.channels import Document, Validated
 from pipeline import codes
 from pipeline.errors import DependencyMissing, MappingMissing, OutcomeUnknown, PermanentError, TransientError
 from pipeline.judgement import Ended, Failed, Parked, Passed, Retried, judge, judge_waiting
 from pipeline.outcome import Duplicate
+from pipeline.retry import unknown_free_ms
 from pipeline.stage import Context, Stage, stage
 from tests.unit.pipeline.batches import a_context, an_expense, an_item, passes
 
@@ -17,8 +21,11 @@ def raising(error: Exception) -> Stage:
     return stage(fails)
 
 
-def verdict_of(error: Exception, attempt: int = 1):
-    return judge(raising(error), a_context(an_item(an_expense()), attempt=attempt), attempts_max=8)
+def verdict_of(error: Exception, attempt: int = 1, *, failing_for_ms: int = 0):
+    context = a_context(an_item(an_expense()), attempt=attempt)
+    since = context.now - timedelta(milliseconds=failing_for_ms) if failing_for_ms else None
+    context = replace(context, envelope=replace(context.envelope, firstfailedat=since))
+    return judge(raising(error), context, attempts_max=8)
 
 
 def test_what_a_stage_returns_goes_on():
@@ -64,9 +71,20 @@ def test_waiting_for_an_open_circuit_burns_no_attempt():
 
 
 def test_an_unknown_outcome_that_stays_unknown_says_so():
-    verdict = verdict_of(OutcomeUnknown("no answer"), attempt=8)
+    verdict = verdict_of(OutcomeUnknown("no answer"), attempt=8, failing_for_ms=unknown_free_ms)
     assert isinstance(verdict, Failed)
     assert verdict.failure.code == codes.OUTCOME_UNKNOWN.name
+
+
+def test_a_call_that_is_not_answered_is_an_outage_at_first_and_burns_no_attempt():
+    verdict = verdict_of(OutcomeUnknown("no answer"), attempt=8)
+    assert isinstance(verdict, Retried)
+    assert not verdict.burns
+    later = verdict_of(OutcomeUnknown("no answer"), failing_for_ms=unknown_free_ms - 1)
+    assert later == Retried(unknown_free_ms - 1, burns=False, reason="no answer")
+    too_late = verdict_of(OutcomeUnknown("no answer"), failing_for_ms=unknown_free_ms)
+    assert isinstance(too_late, Retried)
+    assert too_late.burns
 
 
 def test_an_unplanned_error_is_dead_after_three_attempts_and_names_its_place():
