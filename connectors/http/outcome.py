@@ -33,6 +33,14 @@ class LoginFailed(TransientError):
     """The target does not let us in: no document is to blame, so none is dead-lettered before an operator can look."""
 
 
+class Unreachable(TransientError):
+    """Nobody was there to send it to: it has certainly not been done."""
+
+
+class TargetBusy(TransientError):
+    """It answered: not now. Throttled (which burns no attempt) or locked; either way it is there and well."""
+
+
 def error_for(
     fault: Fault,
     target: str,
@@ -46,7 +54,9 @@ def error_for(
     match means_of(fault, rules, writes):
         case "throttled":
             # Nobody's attempt: the same call will be taken as soon as there is room.
-            return TransientError(text, retry_after_ms=retry_after_ms, burns_attempt=False)
+            return TargetBusy(text, retry_after_ms=retry_after_ms, burns_attempt=False)
+        case "transient" if fault.status // 100 in (2, 4):
+            return TargetBusy(text, retry_after_ms=retry_after_ms)
         case "transient":
             return TransientError(text, retry_after_ms=retry_after_ms)
         case "unknown" if writes:
@@ -93,7 +103,7 @@ def error_without_answer(error: Exception, target: str, *, writes: bool) -> Tran
     # The text of a local protocol error quotes our own header.
     reason = type(error).__name__ + (f": {words}" if words and not isinstance(error, httpx.LocalProtocolError) else "")
     if isinstance(error, NOT_SENT):
-        return TransientError(f"{target} can't be reached ({reason})")
+        return Unreachable(f"{target} can't be reached ({reason})")
     if writes:
         return OutcomeUnknown(f"{target} was called and has not answered ({reason})")
     return TransientError(f"{target} has not answered ({reason})")

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from connectors.http.errors import ErrorShape, Fault
-from connectors.http.outcome import LoginFailed
+from connectors.http.outcome import LoginFailed, TargetBusy
 from pipeline.codes import PERIOD_CLOSED, TARGET_REFUSED
 from pipeline.errors import OutcomeUnknown, TransientError
 from tests.unit.connectors.http.platforms import (
@@ -50,7 +50,7 @@ REFUSALS = [
         400,
         '[{"message": "unable to obtain exclusive access", "errorCode": "UNABLE_TO_LOCK_ROW"}]',
         Fault(status=400, code="UNABLE_TO_LOCK_ROW", message="unable to obtain exclusive access"),
-        TransientError,
+        TargetBusy,
     ),
     Refusal(
         "Salesforce, several match",

@@ -1,7 +1,7 @@
 """The same of open systems, and of servers that nothing is known of."""
 
 from connectors.http.errors import COMMON, Fault
-from connectors.http.outcome import LoginFailed
+from connectors.http.outcome import LoginFailed, TargetBusy
 from pipeline.codes import TARGET_REFUSED
 from pipeline.errors import OutcomeUnknown, TransientError
 from tests.unit.connectors.http.platforms import FRAPPE, ODOO, OPENPROJECT, REDMINE, TRYTON
@@ -27,7 +27,7 @@ OPEN_REFUSALS = [
         200,
         '{"id": 3, "error": ["ConcurrencyException", "Records were modified in the meanwhile"]}',
         Fault(status=200, kind="ConcurrencyException", message="Records were modified in the meanwhile"),
-        TransientError,
+        TargetBusy,
     ),
     Refusal(
         "Tryton session",

@@ -6,7 +6,14 @@ import httpx
 import pytest
 
 from connectors.http.errors import Fault, fault_of
-from connectors.http.outcome import LoginFailed, TargetRefused, error_for, retry_after_max_ms, retry_after_of
+from connectors.http.outcome import (
+    LoginFailed,
+    TargetBusy,
+    TargetRefused,
+    error_for,
+    retry_after_max_ms,
+    retry_after_of,
+)
 from connectors.http.secrets import Redactor
 from pipeline.codes import IT
 from pipeline.errors import OutcomeUnknown, TransientError
@@ -78,7 +85,7 @@ def test_a_throttled_call_is_tried_again_and_burns_no_attempt(row):
     fault = fault_of(given, shape, Redactor())
     assert fault is not None
     error = error_for(fault, "erp", writes=True, rules=shape.rules, retry_after_ms=retry_after_of(given.headers))
-    assert type(error) is TransientError
+    assert type(error) is TargetBusy
     assert (error.retry_after_ms, error.burns_attempt) == (wait_ms, False)
 
 
@@ -91,11 +98,11 @@ def test_a_throttled_call_is_tried_again_and_burns_no_attempt(row):
         (401, LoginFailed, LoginFailed),
         (403, TargetRefused, TargetRefused),
         (404, TargetRefused, TargetRefused),
-        (408, TransientError, TransientError),
+        (408, TargetBusy, TargetBusy),
         (409, TargetRefused, TargetRefused),
         (422, TargetRefused, TargetRefused),
-        (423, TransientError, TransientError),
-        (429, TransientError, TransientError),
+        (423, TargetBusy, TargetBusy),
+        (429, TargetBusy, TargetBusy),
         (500, OutcomeUnknown, TransientError),
         (502, OutcomeUnknown, TransientError),
         (503, TransientError, TransientError),
