@@ -10,7 +10,7 @@ import msgspec
 
 from contracts.channels import Posted, Reconciled
 from contracts.money import Money
-from pipeline.codes import DRIFT, NO_ROUTE, NOT_IN_TARGET
+from pipeline.codes import DRIFT, NOT_IN_TARGET
 from pipeline.errors import PermanentError, TransientError
 from pipeline.outcome import Superseded
 from pipeline.ports import Found
@@ -37,10 +37,7 @@ async def reconcile(posted: Posted, context: Context) -> Reconciled | Superseded
       PermanentError: DRIFT with every difference, NOT_IN_TARGET, or NO_ROUTE when the target is not connected.
     """
     document = posted.document
-    target = context.targets.get(document.target)
-    if target is None:
-        raise PermanentError(NO_ROUTE, f"target {document.target!r} is not connected")
-    found = await target.find(document.reference)
+    found = await context.target(document.target).find(document.reference)
     if found is None:
         raise PermanentError(
             NOT_IN_TARGET,

@@ -15,6 +15,7 @@ def transform(enriched: Enriched, context: Context) -> tuple[TargetDocument, ...
     Raises:
       PermanentError: no rule names a target, a target is not connected, or it could not take the document.
       MappingMissing: the target needs a value that nobody has mapped.
+      TransientError: a target is of a kind that this process does not know.
     """
     document_type, entity = context.envelope.type, enriched.attribution.legal_entity
     on = business_date(enriched.document, context.today)
@@ -26,12 +27,6 @@ def transform(enriched: Enriched, context: Context) -> tuple[TargetDocument, ...
 
 def translated(enriched: Enriched, target: str, context: Context) -> TargetDocument:
     """The target's own document under the posting key, which is the same however often the record comes by."""
-    translator = context.translators.get(target)
-    if translator is None:
-        connected = ", ".join(sorted(context.translators)) or "none"
-        raise PermanentError(
-            NO_ROUTE, f"routing names target {target!r}, which is not connected (connected: {connected})"
-        )
     envelope, item = context.envelope, context.item
     reference = posting_key(target, envelope.type, envelope.source, item.subject, item.revision)
-    return translator.translate(enriched, reference, context)
+    return context.translator(target).translate(enriched, reference, context)

@@ -91,6 +91,12 @@ class EmbeddedBroker(Transport):
         """Looks at every message at hand, whichever its queue."""
         return MemorySearch(self._contents)
 
+    def waits_for(self) -> frozenset[str]:
+        """The targets of what is left, where all of that waits for its time; empty while anything is worked on."""
+        if self._outstanding > len(self._delayed):
+            return frozenset()
+        return frozenset(target for message in self._delayed.values() for _, target in parts_in(message.body))
+
     def _contents(self) -> frozenset[Part]:
         ready = (message for waiting in self._ready.values() for message, _ in waiting)
         unsettled = (message for feed in self._feeds.values() for message in feed.unsettled.values())

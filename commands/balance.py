@@ -75,9 +75,9 @@ def print_comparisons(comparisons: list[Comparison]) -> None:
                 one.target,
                 one.document_type,
                 one.ours,
-                one.theirs,
+                one.theirs if one.error is None else "?",
                 money(one.our_amount, one.currency),
-                money(one.their_amount, one.currency),
+                money(one.their_amount, one.currency) if one.error is None else "?",
                 ("yes" if not one.under_way else f"{one.under_way:,} under way") if one.equal else "NO",
             )
             for one in comparisons
@@ -102,8 +102,10 @@ def verdict(found: TieOut) -> str:
         f"{one.target}: {one.document_type} {one.currency} differs: "
         f"{one.ours:,} here and {one.theirs:,} there, {one.our_amount:,} and {one.their_amount:,}"
         for one in found.comparisons
-        if not one.equal
+        if not one.equal and one.error is None
     ]
+    unasked = {one.target: one.error for one in found.comparisons if one.error is not None}
+    problems += [f"{target} can't be asked what it holds: {error}" for target, error in unasked.items()]
     if problems:
         return "It does not tie out.\n" + "\n".join(problems)
     return "It ties out: everything read is accounted for, here and in the targets, in count and in money."
@@ -167,12 +169,14 @@ def _belongs(one: Comparison, sheet: BalanceSheet) -> bool:
 
 
 def _comparison(one: Comparison) -> dict[str, Any]:
+    asked = one.error is None
     return {
         "target": one.target,
         "count": one.ours,
-        "target_count": one.theirs,
+        "target_count": one.theirs if asked else None,
         "amount": f"{one.our_amount:f}",
-        "target_amount": f"{one.their_amount:f}",
+        "target_amount": f"{one.their_amount:f}" if asked else None,
         "under_way": one.under_way,
         "equal": one.equal,
+        "error": one.error,
     }

@@ -45,17 +45,19 @@ def _speaks_for_itself() -> tuple[type[BaseException], ...]:
     from ops.corrections import InvalidCorrection
     from ops.cross_reference import InvalidMappings
     from ops.periods import InvalidPeriod
+    from ops.target_setup import InvalidTarget
 
-    ours = (Unusable, InvalidSetting, InvalidRules, InvalidCorrection, InvalidPeriod, InvalidMappings)
+    ours = (Unusable, InvalidSetting, InvalidRules, InvalidCorrection, InvalidPeriod, InvalidMappings, InvalidTarget)
     return (*ours, NotReady, TopologyMismatch, AccessRefused)
 
 
 def _says_no() -> tuple[type[BaseException], ...]:
     """Errors that are the answer: what was asked for is not there, or no longer possible."""
     from ops.catalogue import UnknownContract
+    from ops.target_setup import InUse, NoAnswer
     from store.dead_letters import LetterNotOpen, UnknownLetter
 
-    return (NotThere, LetterNotOpen, UnknownLetter, UnknownContract)
+    return (NotThere, LetterNotOpen, UnknownLetter, UnknownContract, NoAnswer, InUse)
 
 
 def _server(error: BaseException) -> str | None:

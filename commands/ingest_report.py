@@ -11,7 +11,7 @@ from commands.output import counted, money, print_table, progress, say
 from ops.embedded import Ingested
 from ops.ingest.run import Progress
 from ops.ingest.sheet import Summary
-from pipeline.states import DEAD, PARKED, STATES
+from pipeline.states import DEAD, IN_FLIGHT, PARKED, STATES
 from store.record_states import Standings
 
 WORDS = ("read", "accepted", "seen_before", "rejected")
@@ -118,7 +118,9 @@ def print_at_rest(done: Ingested, *, embedded: bool) -> None:
         say("Some need a person: tieout dead groups")
     if PARKED in states:
         say("Some wait for records that have not arrived; they go on by themselves: tieout status")
-    if not states & {DEAD, PARKED}:
+    if IN_FLIGHT in states:
+        say("Some wait for a target that can't be opened; they go on once it can: tieout status")
+    if not states & {DEAD, PARKED, IN_FLIGHT}:
         say("Check that both sides agree: tieout balance")
 
 

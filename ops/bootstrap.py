@@ -3,8 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ from connectors.ledger import EmbeddedLedger, LedgerTranslator
 from connectors.masterdata import MasterDataTranslator
 from contracts.envelope import BULK, LANES, LIVE, Batch
 from ops.archiving import archive
+from ops.connecting import Connected
+from ops.freshness import keep_fresh
 from ops.recovery import Recovered, Recovery, drive_what_was_left, publish_owed, publish_rows_max, quiet_s
 from pipeline.errors import TransientError
 from pipeline.history import History
@@ -53,7 +55,8 @@ class NotReady(Exception):
     """A server is missing or its schema is old; the text says what to do."""
 
 
-#: One line connects a system; the routing rules decide what goes there.
+#: Targets that are always there, one line each; others are set up with `tieout target add`. The routing rules decide
+#: what goes where.
 CONNECTORS: tuple[Connector, ...] = (
     Connector(name="ledger", open=EmbeddedLedger, translator=LedgerTranslator()),
     Connector(name="masterdata", open=MasterData, translator=MasterDataTranslator()),
@@ -69,6 +72,7 @@ class Engine:
         rules: Rules,
         db: Database,
         stages: Sequence[Stage] = STAGES,
+        environment: Mapping[str, str] = os.environ,
         *,
         stands_back: bool = False,
     ) -> None:
@@ -80,7 +84,10 @@ class Engine:
         rest_s = self._rest_s if stands_back else no_rest
         self.intake = Intake(db, self.outbox, rest_s=rest_s)
         self.dead_letters = DeadLetters(db, self.outbox)
-        self.reference = ReferenceStore(db, fallback=rules.mappings)
+        self.connected = Connected(db, settings, environment, CONNECTORS)
+        self.targets: dict[str, Target] = self.connected.targets
+        self.translators: dict[str, Translator] = self.connected.translators
+        self.reference = ReferenceStore(db, fallback=rules.mappings, follow=self.connected.follow)
         self.history = HistoryReader(db)
         self.ledger = LedgerWriter(
             db,
@@ -92,8 +99,6 @@ class Engine:
         self.postings = StorePostings(
             db, self.outbox, worker=worker, rows_max=settings.ledger_commit_rows_max, on_outbox=self._owe, rest_s=rest_s
         )
-        self.targets: dict[str, Target] = {connector.name: connector.open(db) for connector in CONNECTORS}
-        self.translators: dict[str, Translator] = {connector.name: connector.translator for connector in CONNECTORS}
         self.broker = self._make_broker(worker)
         self.publisher: Publisher = BrokerPublisher(self.broker)
         self.runner = Runner(stages, self._services(), settings, asyncio.get_running_loop())
@@ -131,6 +136,7 @@ class Engine:
             rules=self.rules,
             targets=self.targets,
             translators=self.translators,
+            unopened=self.connected.unopened,
         )
 
     async def _history_of(self, batch: Batch) -> dict[str, History]:
@@ -236,6 +242,7 @@ async def open_engine(
     work: bool = False,
     lanes: Sequence[str] = LANES,
     stages: Sequence[Stage] = STAGES,
+    environment: Mapping[str, str] = os.environ,
     stands_back: bool = False,
 ) -> AsyncIterator[Engine]:
     """Open the store, the broker and the targets; with `work`, run the stages of these lanes as well.
@@ -243,6 +250,7 @@ async def open_engine(
     With `stands_back` this process asks less of the database while a worker of the deployment has live work.
 
     Embedded, the schema is brought up to date and whatever an earlier process left unfinished is driven again first.
+    Of the environment only the variables that targets name for their secrets are read.
 
     Raises:
       NotReady: a server is out of reach, or the schema is not current.
@@ -251,7 +259,7 @@ async def open_engine(
     rules = load_rules(settings.rules_file)
     async with AsyncExitStack() as stack:
         db = await _open_database(settings, stack)
-        engine = Engine(settings, rules, db, stages, stands_back=stands_back)
+        engine = Engine(settings, rules, db, stages, environment, stands_back=stands_back)
         await _open_broker(engine, stack)
         if stands_back and not work:
             await engine.broker.listen()
@@ -259,8 +267,7 @@ async def open_engine(
         stack.push_async_callback(engine.intake.close)
         stack.push_async_callback(engine.ledger.close)
         stack.push_async_callback(engine.postings.close)
-        for target in engine.targets.values():
-            stack.push_async_callback(target.close)
+        stack.push_async_callback(engine.connected.close)
         await engine.reference.refresh()
         if work:
             await _start_work(engine, lanes, stack)
@@ -292,7 +299,7 @@ async def _start_work(engine: Engine, lanes: Sequence[str], stack: AsyncExitStac
     settings = engine.settings
     engine.works = True
     stop = asyncio.Event()
-    fresh = _in_background(_keep_fresh(engine, stop), stack)
+    fresh = _in_background(keep_fresh(engine.reference, settings.reference_refresh_ms, stop), stack)
 
     async def end_freshness() -> None:
         # Let it finish what it reads: a query that is cut off costs its connection.
@@ -333,19 +340,3 @@ async def _start_again(engine: Engine) -> None:
         logger.bind(event="start_delayed").warning("not everything unfinished is driven yet: {}", error)
     except Exception as error:
         logger.bind(event="start_failed").opt(exception=error).error("what was left unfinished is not driven")
-
-
-async def _keep_fresh(engine: Engine, stop: asyncio.Event) -> None:
-    """Follow changes of the reference data that other processes make, until `stop` is set."""
-    while not stop.is_set():
-        with suppress(TimeoutError):
-            async with asyncio.timeout(engine.settings.reference_refresh_ms / 1000):
-                await stop.wait()
-                return
-        try:
-            await engine.reference.refresh()
-        except TransientError as error:
-            logger.bind(event="reference_not_refreshed").warning("{}", error)
-        except Exception as error:
-            # Whatever it is: a process that followed no changes any more would post by what used to hold.
-            logger.bind(event="reference_not_refreshed").opt(exception=error).error("{!r}", error)

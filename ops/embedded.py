@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from broker.embedded import EmbeddedBroker
 from ops.ingest.layout import MappingRules
 from ops.ingest.run import Progress, ingest
 from ops.ingest.sheet import Summary
@@ -91,13 +92,22 @@ async def _watched(engine: "Engine", held: Callable[[str], None] | None) -> Asyn
         await asyncio.wait((watching,))
 
 
+def stalled(engine: "Engine") -> bool:
+    """Whatever is left waits for targets that this process can't open: to wait for that would be to no avail."""
+    assert isinstance(engine.broker, EmbeddedBroker), "only an embedded engine knows what is left"
+    waits_for = engine.broker.waits_for()
+    return bool(waits_for) and waits_for <= engine.connected.unopened.keys()
+
+
 async def settle(engine: "Engine", left: Callable[[int], None] | None = None) -> None:
-    """Wait until everything accepted is finished, parked, or waiting for a person."""
+    """Wait until everything accepted is finished, parked, or waiting for a person or a target that can't be opened."""
     draining = asyncio.create_task(engine.drain())
     try:
-        while left is not None and not draining.done():
-            left(await count_in(engine.db, (IN_FLIGHT, IN_DOUBT)))
+        while not draining.done() and not stalled(engine):
+            if left is not None:
+                left(await count_in(engine.db, (IN_FLIGHT, IN_DOUBT)))
             await asyncio.wait([draining], timeout=watch_every_s)
-        await draining
+        if draining.done():
+            await draining
     finally:
         draining.cancel()

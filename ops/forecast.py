@@ -44,6 +44,7 @@ class Judges(msgspec.Struct, frozen=True, kw_only=True):
     reference: Reference
     rules: Rules
     translators: dict[str, Translator]
+    unopened: dict[str, str]
     history: Callable[[Batch], Awaitable[dict[str, History]]]
 
 
@@ -57,6 +58,7 @@ async def forecast(engine: "Engine", which: DeadLetterFilter) -> list[Forecast]:
         reference=engine.reference.snapshot,
         rules=engine.rules,
         translators=engine.translators,
+        unopened=engine.connected.unopened,
         history=engine.runner.services.history,
     )
     details = [detail async for detail in engine.dead_letters.export(which)]
@@ -100,6 +102,7 @@ def _context(judges: Judges, batch: Batch, item: Item, history: History) -> Cont
         rules=judges.rules,
         history=history,
         translators=judges.translators,
+        unopened=judges.unopened,
     )
 
 

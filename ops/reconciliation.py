@@ -6,8 +6,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from ops.comparison import stranded_counts
+from pipeline.errors import PipelineError
 from pipeline.ports import Total
 from store.balance import BalanceSheet, balance, open_calls, target_totals
 
@@ -21,7 +23,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What one target holds of a document type and currency, beside what we say it holds.
 
     `under_way` counts the calls that were not answered, and the answers that came, while the two were being read: by
-    so many the counts may differ, and the money can only be compared once it is 0.
+    so many the counts may differ, and the money can only be compared once it is 0. `error` says why the target could
+    not be asked: nothing is known of its side then.
     """
 
     target: str
@@ -32,9 +35,12 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     our_amount: Decimal
     their_amount: Decimal
     under_way: int = 0
+    error: str | None = None
 
     @property
     def equal(self) -> bool:
+        if self.error is not None:
+            return False
         if self.under_way:
             return abs(self.ours - self.theirs) <= self.under_way
         return self.ours == self.theirs and self.our_amount == self.their_amount
@@ -56,7 +62,10 @@ class TieOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def tie_out(engine: "Engine") -> TieOut:
-    """The balance as it is now, with stranded records counted, and each target's totals beside ours."""
+    """The balance as it is now, with stranded records counted, and each target's totals beside ours.
+
+    A target that does not answer keeps nobody from seeing the rest; what we posted to it ties out with nothing.
+    """
     sheets = await balance(engine.db, await stranded_counts(engine))
     comparisons: list[Comparison] = []
     silent: dict[str, str] = {}
@@ -64,9 +73,16 @@ async def tie_out(engine: "Engine") -> TieOut:
         if not target.capabilities.totals:
             silent[name] = target.capabilities.lacks.get("totals", "it gives no totals")
             continue
-        before, theirs = await target_totals(engine.db, name), await target.totals()
+        before = await target_totals(engine.db, name)
+        try:
+            theirs = await target.totals()
+        except PipelineError as error:
+            comparisons += not_compared(name, before, str(error))
+            continue
         calls, after = await open_calls(engine.db, name), await target_totals(engine.db, name)
         comparisons += compared(name, after, theirs, under_way=_moved(before, after) + calls)
+    for name, why in engine.connected.unopened.items():
+        comparisons += not_compared(name, await target_totals(engine.db, name), f"it can't be opened: {why}")
     return TieOut(sheets=sheets, comparisons=comparisons, silent=silent)
 
 
@@ -88,6 +104,11 @@ def compared(
         )
         for key in sorted(here.keys() | there.keys())
     ]
+
+
+def not_compared(target: str, ours: Sequence[Total], error: str) -> list[Comparison]:
+    """Our account beside that of a target that could not be asked."""
+    return [replace(one, error=error) for one in compared(target, ours, [])]
 
 
 def _moved(before: Sequence[Total], after: Sequence[Total]) -> Counter[tuple[str, str]]:

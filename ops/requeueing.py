@@ -10,6 +10,7 @@ import msgspec
 
 from contracts.envelope import LIVE, Batch, Envelope, Item
 from contracts.failure import DeadLetter
+from ops.embedded import settle
 from pipeline.messages import derived_id, encode, item_overhead_bytes
 from pipeline.settings import Settings
 from store.dead_letter_filter import DeadLetterFilter
@@ -101,6 +102,6 @@ async def requeue(engine: "Engine", letter_ids: Sequence[str], actor: str, reaso
     await engine.publish_outbox(done.outbox)
     at_rest: dict[str, int] = {}
     if engine.settings.embedded:
-        await engine.drain()
+        await settle(engine)
         at_rest = await states_of(engine.db, {letter.record_id for letter in letters if letter.record_id})
     return RequeueResult(requeued=done.count, skipped=done.skipped, batch=done.batch, at_rest=at_rest)

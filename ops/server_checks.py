@@ -96,7 +96,7 @@ def _schema(url: str) -> Finding:
 
 
 async def check_redis(settings: Settings) -> list[Finding]:
-    """Look at Redis where the settings name one; nothing depends on it yet."""
+    """Look at Redis where the settings name one; without it every process keeps to the limits of targets by itself."""
     if settings.redis_url is None:
         return [Finding(subject="redis", level=OK, found="not used")]
     try:

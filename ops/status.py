@@ -1,16 +1,18 @@
 """The status: what is moving and how fast, what is stuck and what that is worth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from connectors.http.standing import Snapshot
 from ops.causes import Cause, causes
 from ops.comparison import stranded_counts
 from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED
 from store.balance import StageRate, throughput
 from store.dead_letter_filter import DeadLetterFilter
 from store.record_states import Flagged, Standings, flagged, standings
+from store.targets import unfinished
 from store.waiting import Waiting, waiting
 
 if TYPE_CHECKING:
@@ -29,6 +31,23 @@ class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
     consumers: int
 
 
+class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A target that somebody has set up. `unopened` says why this process can't open it, `guard` how it stands where it
+    can, `unfinished` how many deliveries to it are in which state.
+    """
+
+    target: str
+    kind: str
+    unopened: str | None
+    guard: Snapshot | None
+    unfinished: Mapping[str, int]
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that the target has to be called for."""
+        return self.unfinished.get(IN_FLIGHT, 0) + self.unfinished.get(IN_DOUBT, 0)
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an operator looks at first. `owed` messages wait in the outbox for the broker; `alarm` says why the
     broker takes none ("low on memory"), and is empty while it does.
@@ -41,6 +60,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     waiting: list[Waiting]
     flagged: list[Flagged]
     dead: Sequence[Cause]
+    targets: list[TargetStatus]
     owed: int
     stranded: int
 
@@ -54,8 +74,15 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stuck(self) -> bool:
-        """Something will not go on by itself: the broker's alarm, stranded records, or messages that nobody takes."""
-        return bool(self.alarm or self.stranded or self.unattended)
+        """Something will not go on by itself: the broker's alarm, stranded records, messages that nobody takes, or
+        deliveries to a target that can't be opened.
+        """
+        return bool(self.alarm or self.stranded or self.unattended or self.shut_out)
+
+    @property
+    def shut_out(self) -> list[TargetStatus]:
+        """Targets that can't be opened while something waits for them."""
+        return [one for one in self.targets if one.unopened is not None and one.waiting]
 
 
 async def status(engine: "Engine") -> Status:
@@ -69,6 +96,25 @@ async def status(engine: "Engine") -> Status:
         waiting=await waiting(engine.db),
         flagged=await flagged(engine.db),
         dead=await causes(engine, DeadLetterFilter()),
+        targets=await target_statuses(engine),
         owed=await engine.outbox.count(),
         stranded=sum((await stranded_counts(engine)).values()),
     )
+
+
+async def target_statuses(engine: "Engine") -> list[TargetStatus]:
+    """The targets that somebody has set up, by name."""
+    connected = engine.connected
+    if not connected.rows:
+        return []
+    counts = await unfinished(engine.db, list(connected.rows))
+    return [
+        TargetStatus(
+            target=name,
+            kind=row.kind,
+            unopened=connected.unopened.get(name),
+            guard=await connected.guards[name].snapshot() if name in connected.guards else None,
+            unfinished=counts[name],
+        )
+        for name, row in connected.rows.items()
+    ]

@@ -15,6 +15,7 @@ import msgspec
 from loguru import logger
 
 from contracts.envelope import Batch, Envelope
+from pipeline.codes import NO_ROUTE
 from pipeline.entries import Entry, Step
 from pipeline.errors import TransientError, UndecodableMessage
 from pipeline.history import NO_HISTORY, History
@@ -50,7 +51,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     """What the runner hands down to the stages and reports to; put together once, in `ops/bootstrap.py`.
 
     `history` looks up the neighbours of a batch's records; `release` lets go whoever is parked under a key that has
-    arrived after all.
+    arrived after all. `unopened` says of targets that are set up why this process can't open them; it may change.
     """
 
     ledger: Ledger
@@ -62,6 +63,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules
     targets: dict[str, Target]
     translators: dict[str, Translator]
+    unopened: dict[str, str] = {}
 
 
 class Runner:
@@ -147,15 +149,32 @@ class Runner:
 
     async def _run_waiting(self, stage: Stage, batch: Batch) -> None:
         await self._prepare(batch.envelope)
-        contexts = self._contexts(batch, {})
-        attempts_max, limit_s = self.settings.retry_attempts_max, self.settings.stage_time_limit_ms / 1000
-        verdicts = await asyncio.gather(*(judge_waiting(stage, context, attempts_max, limit_s) for context in contexts))
-        judged = [Judged(item, verdict) for item, verdict in zip(batch.items, verdicts, strict=True)]
+        judged = await self._judge_waiting(stage, self._contexts(batch, {}))
         # All of them, also when one fails: nothing may still be under way when the message is given back.
         done = self._make_durable(self._settle(stage, batch, judged))
         await asyncio.wait(done)
         for future in done:
             future.result()
+
+    async def _judge_waiting(self, stage: Stage, contexts: Sequence[Context]) -> list[Judged]:
+        """Map a stage that waits. A target that seems not to be there is looked for again in fresh reference data:
+        nothing has been called yet for such a record, and whoever routed it may have known more than we do.
+        """
+        attempts_max, limit_s = self.settings.retry_attempts_max, self.settings.stage_time_limit_ms / 1000
+
+        async def judge_all(some: Sequence[Context]) -> list[Judged]:
+            verdicts = await asyncio.gather(*(judge_waiting(stage, one, attempts_max, limit_s) for one in some))
+            return [Judged(one.item, verdict) for one, verdict in zip(some, verdicts, strict=True)]
+
+        version = self.services.reference.snapshot.version
+        judged = await judge_all(contexts)
+        if nowhere := [number for number, one in enumerate(judged) if _not_connected(one)]:
+            await self.services.reference.refresh()
+            if self.services.reference.snapshot.version != version:
+                again = await judge_all([contexts[number] for number in nowhere])
+                for number, one in zip(nowhere, again, strict=True):
+                    judged[number] = one
+        return judged
 
     def _settle(self, stage: Stage, batch: Batch, judged: list[Judged]) -> Settlement:
         settlement = settle(
@@ -220,6 +239,7 @@ class Runner:
                 history=history.get(item.id, NO_HISTORY),
                 translators=services.translators,
                 targets=services.targets,
+                unopened=services.unopened,
                 postings=services.postings,
                 now=now,
             )
@@ -249,9 +269,13 @@ def _something_missing(judged: Judged) -> bool:
         case Parked():
             return True
         case Failed(failure=failure):
-            return failure.code.endswith("_MISSING")
+            return failure.code.endswith("_MISSING") or _not_connected(judged)
         case _:
             return False
+
+
+def _not_connected(judged: Judged) -> bool:
+    return isinstance(judged.verdict, Failed) and judged.verdict.failure.code == NO_ROUTE.name
 
 
 def _log(stage: Stage, batch: Batch, settlement: Settlement) -> None:

@@ -1,7 +1,7 @@
 """A stage: a typed function over one record. Its annotations name the channels it stands between."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from types import UnionType
@@ -10,19 +10,26 @@ from typing import Any, get_args, get_origin, get_type_hints, overload
 import msgspec
 
 from contracts.envelope import Envelope, Item
+from pipeline.codes import NO_ROUTE
+from pipeline.errors import PermanentError, PipelineError, TransientError
 from pipeline.exchange import exchange_rate
 from pipeline.history import NO_HISTORY, History
 from pipeline.outcome import ENDS
 from pipeline.ports import Postings, Target, Translator
 from pipeline.reference import Reference
+from pipeline.retry import waited_ms
 from pipeline.rules import Rules
+
+#: How soon to look again for a target that can't be opened; later on, as long as it has been so.
+unopened_retry_ms = 5_000
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a stage may reach besides its record.
 
     `envelope` and `item` say where the record comes from; `reference`, `rules` and `history` are values of this moment;
-    `targets`, `translators` and `postings` are ports, of which only post and reconcile use the ones that do I/O.
+    `targets`, `translators` and `postings` are ports, of which only post and reconcile use the ones that do I/O;
+    `unopened` says of each target that is set up and that this process can't open why that is so.
     """
 
     envelope: Envelope
@@ -32,12 +39,45 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     history: History = NO_HISTORY
     translators: dict[str, Translator] = {}
     targets: dict[str, Target] = {}
+    unopened: dict[str, str] = {}
     postings: Postings | None = None
     now: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def today(self) -> date:
         return self.now.date()
+
+    def target(self, name: str) -> Target:
+        """The target to call.
+
+        Raises:
+          TransientError: this process can't open it: nobody's attempt, the delivery waits until that is mended.
+          PermanentError: NO_ROUTE, there is no such target.
+        """
+        target = self.targets.get(name)
+        if target is None:
+            raise self._absent(name, self.targets)
+        return target
+
+    def translator(self, name: str) -> Translator:
+        """How a record becomes a target's own document; raises as `target` does."""
+        translator = self.translators.get(name)
+        if translator is None:
+            raise self._absent(name, self.translators)
+        return translator
+
+    def _absent(self, name: str, there: Iterable[str]) -> PipelineError:
+        if (why := self.unopened.get(name)) is not None:
+            return TransientError(
+                f"target {name} can't be opened: {why}",
+                retry_after_ms=max(unopened_retry_ms, waited_ms(self.envelope.firstfailedat, self.now)),
+                burns_attempt=False,
+            )
+        known = ", ".join(sorted(there)) or "none"
+        return PermanentError(
+            NO_ROUTE,
+            f"target {name!r} is not connected (connected: {known}): correct [[routing]], or tieout target add {name}",
+        )
 
     def mapping(self, kind: str, key: str, on: date) -> str | None:
         """What the cross-reference says on this day, else the rules' fall-back; None when neither knows the key."""

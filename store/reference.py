@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Mapping as MappingOf
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -48,10 +48,19 @@ async def next_version(connection: AsyncConnection) -> int:
 
 
 class ReferenceStore:
-    """Keeps the newest reference data in memory. `fallback` (kind, key, value) holds where no row of the table does."""
+    """Keeps the newest reference data in memory. `fallback` (kind, key, value) holds where no row of the table does.
 
-    def __init__(self, db: Database, fallback: MappingOf[str, MappingOf[str, str]] | None = None) -> None:
+    `follow` reads whatever else changes with a new version, in the same transaction, before that version is shown.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        fallback: MappingOf[str, MappingOf[str, str]] | None = None,
+        follow: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+    ) -> None:
         self._db = db
+        self._follow = follow
         self._fallback = {
             (kind, key): Mapping(kind=kind, key=key, value=value)
             for kind, values in (fallback or {}).items()
@@ -168,6 +177,8 @@ class ReferenceStore:
             columns = [periods.c[name] for name in Period.__struct_fields__]
             changed_periods = (await connection.execute(select(*columns).where(periods.c.version > since))).mappings()
             closed = [Period(**row) for row in changed_periods]
+            if self._follow is not None:
+                await self._follow(connection)
         # Stages read the old snapshot in their threads meanwhile; they must not see it change.
         snapshot = self._snapshot.copy()
         for canonical_id, document in changed_masters:

@@ -275,6 +275,23 @@ mappings = Table(
     Index("ix_mappings_key", "kind", "key"),
 )
 
+#: Targets that somebody has set up. `options` and `limits` hold what was said, not the defaults; `secrets` the names of
+#: the environment variables that hold them, never a value.
+targets = Table(
+    "targets",
+    metadata,
+    Column("name", String(60), primary_key=True),
+    Column("kind", String(60), nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("secrets", JSON, nullable=False),
+    Column("limits", JSON, nullable=False),
+    Column("version", _Number, nullable=False),
+    Column("created_by", String(200), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_by", String(200), nullable=False),
+    Column("changed_at", Instant, nullable=False),
+)
+
 #: Accounting periods that somebody has closed (or reopened); a month without a row is open.
 periods = Table(
     "periods",

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from store.database import Database, migrate
 
-pytest_plugins = ["tests.erp.server"]
+pytest_plugins = ["tests.erp.server", "tests.shelf"]
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("tieout", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -144,6 +144,13 @@ async def test_a_draft_is_looked_at_again_later_without_burning_an_attempt():
     assert (caught.value.burns_attempt, caught.value.retry_after_ms) == (False, 60_000)
 
 
+async def test_a_target_that_can_not_be_opened_any_more_is_waited_for():
+    record = await posted(MemoryTarget())
+    with pytest.raises(TransientError) as caught:
+        await reconcile(record, a_context(targets={}, unopened={"memory": "MEMORY_KEY is not set"}))
+    assert not caught.value.burns_attempt
+
+
 async def test_a_target_that_is_not_connected_is_named():
     record = await posted(MemoryTarget())
     with pytest.raises(PermanentError) as caught:

@@ -4,10 +4,11 @@ from datetime import date, timedelta
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from actors.transform import transform
 from contracts.channels import Enriched, TargetDocument
-from pipeline.errors import PermanentError
+from pipeline.errors import PermanentError, TransientError
 from pipeline.rules import Route, Rules
 from pipeline.stage import Context
 from tests.unit.actors.builders import DAY, NOW, a_context, a_project, a_target_document, an_entry, enriched
@@ -77,3 +78,12 @@ def test_a_target_that_is_not_connected_is_named():
     assert caught.value.code.name == "NO_ROUTE"
     assert "'netsuite'" in str(caught.value)
     assert "ledger, masterdata, payroll" in str(caught.value)
+    assert "tieout target add netsuite" in str(caught.value)
+
+
+def test_a_target_of_a_kind_that_is_not_known_here_is_waited_for():
+    entry, route = an_entry(), Route(document_type="*", targets=("ledger", "vault"))
+    context = replace(context_of(entry, route), unopened={"vault": "no kind of target 'safe'"})
+    with pytest.raises(TransientError, match="'safe'") as caught:
+        transform(enriched(entry), context)
+    assert not caught.value.burns_attempt

@@ -5,7 +5,7 @@ from pika.exceptions import AMQPConnectionError
 
 from broker.topology import Topology
 from ops.broker_check import mismatch_found
-from ops.doctor import settings_found
+from ops.doctor import settings_found, strays_found
 from ops.findings import OK, PROBLEM, first_line, masked
 from pipeline.settings import VARIABLES, read_settings
 
@@ -39,8 +39,15 @@ def test_every_setting_is_listed_with_where_it_comes_from():
 
 def test_a_mistyped_variable_is_a_problem_with_its_cure():
     environment = {"TIEOUT_RULE": "rules.toml"}
-    (problem,) = [one for one in settings_found(environment, read_settings(environment)) if one.level == PROBLEM]
-    assert "TIEOUT_RULES" in (problem.remedy or "")
+    for used in (set(), None):
+        (problem,) = strays_found(environment, used)
+        assert (problem.level, "TIEOUT_RULES" in (problem.remedy or "")) == (PROBLEM, True)
+
+
+def test_what_may_hold_the_secret_of_a_target_is_told_only_when_the_targets_can_be_asked():
+    environment = {"TIEOUT_ERP_PASSWORD": "x", "TIEOUT_SPARE": "y"}
+    assert strays_found(environment, None) == []
+    assert [one.subject for one in strays_found(environment, {"TIEOUT_ERP_PASSWORD"})] == ["TIEOUT_SPARE"]
 
 
 def test_an_embedded_installation_is_healthy(ingested):
