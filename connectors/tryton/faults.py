@@ -1,0 +1,97 @@
+"""What Tryton's errors mean: they come with status 200, without codes, in words that are all there is to go by."""
+
+from typing import Any
+
+from connectors.http.errors import ErrorShape, Fault, Rule, message_length_max
+from connectors.http.outcome import TargetBusy, TargetRefused
+from connectors.http.secrets import Redactor
+from pipeline.codes import IT
+from pipeline.errors import PermanentError, TransientError
+
+USER_ERROR, USER_WARNING = "UserError", "UserWarning"
+CONCURRENCY, LOGIN = "ConcurrencyException", "LoginException"
+
+#: For answers with a status of their own, whose bodies are pages of HTML.
+STATUSES = ErrorShape()
+
+#: What Tryton says in `error`. The words are those of `language`, which every call asks for.
+RULES = (
+    Rule(means="transient", codes=frozenset({CONCURRENCY})),
+    Rule(means="login", codes=frozenset({LOGIN})),
+    Rule(
+        means="period_closed",
+        codes=frozenset({USER_ERROR}),
+        pattern=r"you must (re-?open|create) (the|a) (period|fiscal ?year)",
+    ),
+)
+language = "en"
+
+_NO_RIGHTS = "You are not allowed to"
+_UNIQUE = " must be unique"
+
+
+class AlreadyThere(TargetRefused):
+    """A record with this unique key exists: look it up and compare."""
+
+
+class Warned(TargetRefused):
+    """Tryton would do it once somebody has said yes to a warning; nothing was done.
+
+    `warning` is its whole name, which tells the records it is about; `kind` the end of it: `invoice_date_future`.
+    """
+
+    def __init__(self, error: TargetRefused) -> None:
+        super().__init__(error.code, str(error), owner=error.owner)
+        self.fault = error.fault
+        self.warning = error.fault.code
+        self.kind = error.fault.code.rpartition(".")[2]
+
+
+class StaleRecord(TargetBusy):
+    """Somebody else has written the record since it was read: read it again. Nothing was done."""
+
+
+def fault_in(body: Any, redactor: Redactor) -> Fault | None:
+    """The fault in the body of an answer with status 200; None where there is none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    match error:
+        case None:
+            return None
+        case [str(kind), [str(name), str(message), *_]] if kind == USER_WARNING:
+            return Fault(status=200, kind=kind, code=name, message=_said(redactor, message))
+        case [str(kind), [str(message), *more]]:
+            # Next to the message stands a description, and what fills pages: the domain that was not met.
+            description = more[0] if more and isinstance(more[0], str) else ""
+            return Fault(status=200, kind=kind, message=_said(redactor, message, description))
+        case [str(kind), str(message), *_] if kind in (CONCURRENCY, LOGIN):
+            return Fault(status=200, kind=kind, message=_said(redactor, message))
+    # A Python exception: its text, and nothing else.
+    return Fault(status=200, kind="an error of its own", message=_said(redactor, str(error)))
+
+
+def sorted_out(error: PermanentError | TransientError, fault: Fault) -> PermanentError | TransientError:
+    """The pipeline's error, as a class of its own where a caller does something about it, and with its owner."""
+    if fault.kind == CONCURRENCY:
+        return StaleRecord(str(error))
+    if not isinstance(error, TargetRefused):
+        return error
+    if fault.kind == USER_WARNING:
+        return Warned(error)
+    if fault.kind != USER_ERROR or fault.message.startswith(_NO_RIGHTS):
+        # Rights are given by IT; what Tryton did not foresee is a defect of ours, or another version of it.
+        error.owner = IT
+    elif _UNIQUE in fault.message:
+        there = AlreadyThere(error.code, str(error))
+        there.fault = fault
+        return there
+    return error
+
+
+def concerns_every_document(fault: Fault) -> bool:
+    """Whether any other document would be refused as well: rights, an address that is not there."""
+    return fault.status != 200 or (fault.kind == USER_ERROR and fault.message.startswith(_NO_RIGHTS))
+
+
+def _said(redactor: Redactor, *texts: str) -> str:
+    said = redactor.excerpt(" ".join(" ".join(texts).split()))
+    return said if len(said) <= message_length_max else said[: message_length_max - 1] + "…"

@@ -1,0 +1,317 @@
+"""Time entries: timesheet lines, created in bulk, each subject once.
+
+What keeps a subject (a time entry in whatever revision) from being there twice:
+- Where a client may set `timesheet.line.uuid` (8.0), it is made from the subject, and unique in Tryton's database.
+- Where it may not (8.2), lines are written through their `timesheet.work`, with the `_timestamp` that it had before the
+  search for them: had anybody booked there since, or a call of ours that we thought lost, Tryton refuses the write.
+Lines that are there are corrected and deleted under their own `_timestamp`.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+
+from connectors.tryton.faults import AlreadyThere, StaleRecord
+from connectors.tryton.handler import Outcome, bisected, body_of, receipt, refused
+from connectors.tryton.lookups import Employee, Lookups, Work
+from connectors.tryton.markers import subject_of
+from connectors.tryton.rpc import Rpc
+from connectors.tryton.time_reading import ProjectDay, TimeReader
+from connectors.tryton.timesheet import MODEL, TIMESHEET_LINE, Held, Line, TimesheetLine, key_of
+from contracts.channels import Receipt, TargetDocument
+from contracts.money import Money
+from pipeline.codes import NOT_IN_TARGET, TARGET_REFERENCE_MISSING
+from pipeline.errors import OutcomeUnknown, PermanentError, PipelineError, TransientError
+from pipeline.ports import Found, Total
+
+#: How often what somebody else has written meanwhile is read again before the broker is left to wait.
+stale_attempts_max = 8
+stale_wait_s = 0.05
+
+
+class TimeEntries:
+    """`handler.Handler` for timesheet lines."""
+
+    kind = TIMESHEET_LINE
+    document_type = "time_entry.v1"
+    bulk_max = 500
+
+    def __init__(self, rpc: Rpc, lookups: Lookups) -> None:
+        self._rpc, self._lookups = rpc, lookups
+        self._reader = TimeReader(rpc, lookups)
+        # Two calls of ours that book on the same work would only make each other stale.
+        self._stamping = asyncio.Lock()
+
+    async def post_bulk(self, documents: Sequence[TargetDocument]) -> list[Outcome]:
+        """One outcome per document, in order. Raises what `Rpc.call` raises: nothing was written."""
+        lines = await self._lines(documents)
+        firsts: dict[str, Line] = {}
+        for line in lines:
+            if isinstance(line, Line):
+                firsts.setdefault(line.subject, line)
+        outcomes: dict[str, Outcome] = {}
+        for chosen, write in (
+            ([line for line in firsts.values() if line.document.replaces is None], self._create),
+            ([line for line in firsts.values() if line.document.replaces is not None], self._correct),
+        ):
+            for line, outcome in zip(chosen, await bisected(chosen, write), strict=True):
+                outcomes[line.subject] = outcome
+                if isinstance(outcome, PermanentError):
+                    # What we looked up for it may be out of date.
+                    self._lookups.employees.forget([line.body.worker])
+                    self._lookups.works.forget([line.body.place])
+        return [line if isinstance(line, PipelineError) else _outcome(line, firsts, outcomes) for line in lines]
+
+    async def find_bulk(self, references: Sequence[str]) -> list[Found | None]:
+        """One answer per reference, in order: what was corrected since is found under its new reference only."""
+        held = await self._reader.of_subjects(map(subject_of, references))
+        lines = {reference: line for reference in references if (line := held.get(subject_of(reference)))}
+        there = [(name, line) for name, line in lines.items() if line.mark is None or line.mark.reference == name]
+        found = {one.reference: one for one in await self._reader.founds(there)}
+        return [found.get(reference) for reference in references]
+
+    async def totals(self) -> list[Total]:
+        """What lines of ours are worth, by currency; all of them are read."""
+        amounts: dict[str, list[Decimal]] = {}
+        async for held in self._reader.ours():
+            if held.mark is not None:
+                worth = held.mark.worth(held.duration)
+                amounts.setdefault(worth.currency, []).append(worth.amount)
+        return [
+            Total(
+                document_type=self.document_type,
+                amount=Money(amount=sum(of, Decimal(0)), currency=currency),
+                count=len(of),
+            )
+            for currency, of in sorted(amounts.items())
+        ]
+
+    async def reverse(self, reference: str, reason: str) -> Receipt:
+        """Delete the line. `reason` is for our own books: Tryton keeps nothing of a line that is gone.
+
+        Raises:
+          PermanentError: NOT_IN_TARGET (or reversed before), TARGET_REFUSED (invoiced).
+        """
+        for attempt in range(stale_attempts_max):
+            held = (await self._reader.of_subjects([subject_of(reference)])).get(subject_of(reference))
+            if held is None or held.mark is None or held.mark.reference != reference:
+                message = f"{self._rpc.config.name}: no timesheet line under {reference!r} to reverse"
+                raise PermanentError(NOT_IN_TARGET, message)
+            if held.invoice_line is not None:
+                raise _invoiced(held)
+            try:
+                await self._rpc.call(MODEL, "delete", [held.id], context=_unchanged(MODEL, {held.id: held.stamp}))
+            except StaleRecord as error:
+                await _wait(attempt, error)
+                continue
+            return receipt(MODEL, held.id)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def since(self, moment: datetime) -> AsyncIterator[Found]:
+        """Lines of ours written at this moment or later, in order of id."""
+        page: list[tuple[str, Held]] = []
+        async for held in self._reader.ours(moment):
+            if held.mark is not None:
+                page.append((held.mark.reference, held))
+            if len(page) == self._rpc.config.page_max:
+                for found in await self._reader.founds(page):
+                    yield found
+                page = []
+        for found in await self._reader.founds(page):
+            yield found
+
+    async def by_project_and_day(self, first: date, last: date) -> list[ProjectDay]:
+        """Hours of these days, both included: ours, and others'."""
+        return await self._reader.by_project_and_day(first, last)
+
+    async def _lines(self, documents: Sequence[TargetDocument]) -> list[Line | PermanentError]:
+        """Documents with Tryton's ids for our keys, or why there are none."""
+        bodies: list[TimesheetLine | PermanentError] = []
+        for document in documents:
+            try:
+                bodies.append(_body(document))
+            except PermanentError as error:
+                bodies.append(error)
+        readable = [body for body in bodies if isinstance(body, TimesheetLine)]
+        employees = await self._lookups.employees.of(body.worker for body in readable)
+        works = await self._lookups.works.of(body.place for body in readable)
+        return [
+            body
+            if isinstance(body, PermanentError)
+            else _line(document, body, employees.get(body.worker), works.get(body.place))
+            for document, body in zip(documents, bodies, strict=True)
+        ]
+
+    async def _create(self, lines: Sequence[Line]) -> list[Outcome]:
+        """All of them in one transaction, without those that are there already."""
+        if (await self._rpc.session()).sets_keys:
+            return await self._create_keyed(lines)
+        async with self._stamping:
+            return await self._create_stamped(lines)
+
+    async def _create_keyed(self, lines: Sequence[Line]) -> list[Outcome]:
+        outcomes: dict[str, Outcome] = {}
+        while pending := [line for line in lines if line.subject not in outcomes]:
+            values = [{**line.values(), "work": line.work, "uuid": key_of(line.subject)} for line in pending]
+            try:
+                numbers = await self._rpc.call(MODEL, "create", values)
+            except AlreadyThere:
+                held = await self._reader.of_subjects(line.subject for line in pending)
+                if not held:  # somebody else's, out of our sight
+                    raise
+                there = [line for line in pending if line.subject in held]
+                outcomes |= {line.subject: _settled(line, held[line.subject]) for line in there}
+                continue
+            outcomes |= {line.subject: receipt(MODEL, number) for line, number in zip(pending, numbers, strict=True)}
+        return [outcomes[line.subject] for line in lines]
+
+    async def _create_stamped(self, lines: Sequence[Line]) -> list[Outcome]:
+        for attempt in range(stale_attempts_max):
+            # Before the search: what is booked after it makes these stale.
+            works = sorted({line.work for line in lines})
+            stamps = {
+                record["id"]: record["_timestamp"]
+                for record in await self._rpc.call("timesheet.work", "read", works, ["_timestamp"])
+            }
+            held = await self._reader.where_booked(lines)
+            outcomes = {line.subject: _settled(line, held[line.subject]) for line in lines if line.subject in held}
+            if pending := [line for line in lines if line.subject not in outcomes]:
+                try:
+                    await self._book(pending, stamps)
+                except StaleRecord as error:
+                    await _wait(attempt, error)
+                    continue
+                made = await self._reader.where_booked(pending)
+                outcomes |= {line.subject: _made(line, made.get(line.subject)) for line in pending}
+            return [outcomes[line.subject] for line in lines]
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _book(self, lines: Sequence[Line], stamps: dict[int, str]) -> None:
+        """Create lines by writing their works, as long as nobody has written those.
+
+        They are written by way of their `project.work`: Tryton compares the stamps before it writes, and in SQLite it
+        is only that first write which keeps others out.
+        """
+        of_work: dict[tuple[int, int], list[Line]] = {}
+        for line in lines:
+            of_work.setdefault((line.project_work, line.work), []).append(line)
+        writes: list[object] = []
+        for (project_work, work), booked in of_work.items():
+            created = {"timesheet_lines": [["create", [line.values() for line in booked]]]}
+            writes += [project_work], {"timesheet_works": [["write", [work], created]]}
+        context = _unchanged("timesheet.work", {work: stamps[work] for _, work in of_work})
+        await self._rpc.call("project.work", "write", *writes, context=context)
+
+    async def _correct(self, lines: Sequence[Line]) -> list[Outcome]:
+        """Write corrections onto the lines that they replace, in one transaction; a line that is gone is made anew."""
+        for attempt in range(stale_attempts_max):
+            held = await self._reader.of_subjects(line.subject for line in lines)
+            outcomes: dict[str, Outcome] = {}
+            writes: list[object] = []
+            stamps: dict[int, str] = {}
+            for line in lines:
+                one = held.get(line.subject)
+                if one is None:
+                    continue
+                if one.mark is None or one.mark.reference != line.document.replaces:
+                    outcomes[line.subject] = _settled(line, one)
+                elif one.invoice_line is not None:
+                    outcomes[line.subject] = _invoiced(one)
+                else:
+                    writes += [one.id], {**line.values(), "work": line.work}
+                    stamps[one.id] = one.stamp
+                    outcomes[line.subject] = receipt(MODEL, one.id)
+            if writes:
+                try:
+                    await self._rpc.call(MODEL, "write", *writes, context=_unchanged(MODEL, stamps))
+                except StaleRecord as error:
+                    await _wait(attempt, error)
+                    continue
+            absent = [line for line in lines if line.subject not in outcomes]
+            if absent:
+                made = await self._create(absent)
+                outcomes |= {line.subject: outcome for line, outcome in zip(absent, made, strict=True)}
+            return [outcomes[line.subject] for line in lines]
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _body(document: TargetDocument) -> TimesheetLine:
+    if document.reference.count("/") < 4:
+        raise refused(f"{document.reference!r} is no posting key")
+    if document.replaces is not None and subject_of(document.replaces) != subject_of(document.reference):
+        raise refused(f"{document.replaces!r} is no earlier revision of {document.reference!r}")
+    body = body_of(document, TimesheetLine)
+    if body.hours <= 0 or document.amount.amount != document.amount.rounded().amount:
+        raise refused(f"{document.reference}: {body.hours} hours worth {document.amount} are not bookable")
+    return body
+
+
+def _line(
+    document: TargetDocument, body: TimesheetLine, employees: Sequence[Employee] | None, work: Work | None
+) -> Line | PermanentError:
+    if not employees:
+        return _unknown(f"worker {body.worker!r}", "a party with that code, or identifier, who is an employee")
+    task = f"task {body.task!r} of " if body.task else ""
+    if work is None:
+        return _unknown(f"{task}project {body.project!r}", "a work with that number, or key in its name")
+    if work.timesheet is None:
+        return _unknown(f"time on {task}project {body.project!r}", "'Available on timesheets' ticked on it")
+    employed = next((one for one in employees if one.employed_on(body.date)), employees[0])
+    return Line(document=document, body=body, employee=employed.id, work=work.timesheet, project_work=work.id)
+
+
+def _unknown(what: str, wanted: str) -> PermanentError:
+    return PermanentError(TARGET_REFERENCE_MISSING, f"tryton does not know {what}: it needs {wanted}")
+
+
+def _outcome(line: Line, firsts: dict[str, Line], outcomes: dict[str, Outcome]) -> Outcome:
+    """The outcome of the first document of this subject, if this one says the same."""
+    first = firsts[line.subject]
+    if first.reference != line.reference:
+        return TransientError(f"another revision of {line.subject} is on its way to tryton", burns_attempt=False)
+    if (first.body, first.mark) != (line.body, line.mark):
+        return refused(f"{line.reference!r} came twice with different content")
+    return outcomes[line.subject]
+
+
+def _settled(line: Line, held: Held) -> Outcome:
+    """The outcome of a document whose subject is there already."""
+    if held.mark is None:
+        return refused(
+            f"timesheet line {held.id} is the one of {line.subject!r}, and somebody has removed our mark from its"
+            " description: delete it, or put the mark back, then requeue"
+        )
+    if held.mark.reference == line.reference:
+        if held.says(line):
+            return held.receipt
+        return refused(f"{line.reference!r} is already posted with different content (timesheet line {held.id})")
+    if line.document.replaces is not None:
+        return TransientError(f"tryton: {line.document.replaces!r} has become {held.mark.reference!r}: look again")
+    return refused(f"timesheet line {held.id} is {held.mark.reference!r}, which {line.reference!r} does not correct")
+
+
+def _made(line: Line, held: Held | None) -> Outcome:
+    if held is None:
+        return OutcomeUnknown(f"tryton took {line.reference!r}, and does not show it")
+    return _settled(line, held)
+
+
+def _invoiced(held: Held) -> PermanentError:
+    return refused(
+        f"timesheet line {held.id} has been invoiced (invoice line {held.invoice_line}): cancel or credit that invoice"
+        " in Tryton, which frees the time, and requeue; or book the difference there and discard this one"
+    )
+
+
+def _unchanged(model: str, stamps: dict[int, str]) -> dict[str, dict[str, str]]:
+    """A context in which Tryton refuses to write records that have been written since."""
+    return {"_timestamp": {f"{model},{number}": stamp for number, stamp in stamps.items()}}
+
+
+async def _wait(attempt: int, error: StaleRecord) -> None:
+    """Before reading again; raises the error where that has been done often enough."""
+    if attempt == stale_attempts_max - 1:
+        raise error
+    await asyncio.sleep(random.uniform(0, stale_wait_s * 2**attempt))
