@@ -37,6 +37,13 @@ class Caller:
         """Call `model.<model>.<method>` as this user; the context is added."""
         return self._call(f"model.{method}", *parameters, self.context)
 
+    def wizard(self, name: str, model: str, number: int, pages: dict[str, Any], button: str) -> None:
+        """Run wizard `name` on one record: these pages filled in, this button pressed."""
+        context = self.context | {"active_model": model, "active_id": number, "active_ids": [number]}
+        session, *_ = self._call(f"wizard.{name}.create", context)
+        self._call(f"wizard.{name}.execute", session, pages, button, context)
+        self._call(f"wizard.{name}.delete", session, context)
+
     def close(self) -> None:
         self._http.close()
 

@@ -18,7 +18,11 @@ from tryton_cache import SERIES, Database, installed_tryton, prepared_sqlite, wa
 from tryton_postgres import fill, passing_database
 
 #: Fixtures that prepare the same thing, whichever of them comes first.
-PREPARING = ({"prepared_erp", "erp", "fresh_erp"}, {"postgres_erp_template", "postgres_erp"})
+PREPARING = (
+    {"prepared_erp", "erp", "fresh_erp", "tryton"},
+    {"newer_erp", "stricter_erp", "tryton_8_2"},
+    {"postgres_erp_template", "postgres_erp"},
+)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

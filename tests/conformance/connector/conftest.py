@@ -1,27 +1,63 @@
-"""The connectors under test. A new one adds its subject to `SUBJECTS` and passes the suite."""
+"""Every test of the suite gets every subject that it asks for, over a system with nothing in it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from connectors.ledger import EmbeddedLedger
 from pipeline.ports import Target
 from store.database import Database
+from tryton import Tryton, tryton
+from tryton_cache import SERIES
 
-from .subjects import LedgerSubject, MasterDataSubject, Subject
+from .registry import SUBJECTS
+from .subjects import Subject
+from .tryton_subject import TrytonSubject
 
-SUBJECTS = {"ledger": LedgerSubject, "masterdata": MasterDataSubject}
-IMMUTABLE = [name for name, subject in SUBJECTS.items() if subject.immutable]
+#: Fixtures that stand for a subject, and which of them.
+WANTED: dict[str, Callable[[type[Subject]], bool]] = {
+    "subject": lambda subject: True,
+    "immutable_subject": lambda subject: subject.immutable,
+    "remote_subject": lambda subject: subject.remote,
+}
 
 
-@pytest.fixture(params=SUBJECTS)
-def subject(request: pytest.FixtureRequest, database: Database) -> Subject:
-    return SUBJECTS[request.param](database)
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every subject that a test wants with each of its databases."""
+    for fixture in WANTED.keys() & set(metafunc.fixturenames):
+        cases = [
+            pytest.param(name, kind, id=f"{name}-{kind}")
+            for name, subject in SUBJECTS.items()
+            if WANTED[fixture](subject)
+            for kind in subject.databases
+        ]
+        # A mark, which comes before the databases that `migrated_url` has of its own.
+        metafunc.definition.add_marker(pytest.mark.parametrize((fixture, "migrated_url"), cases, indirect=True))
 
 
-@pytest.fixture(params=IMMUTABLE)
-def immutable_subject(request: pytest.FixtureRequest, database: Database) -> Subject:
-    return SUBJECTS[request.param](database)
+#: Fixtures with the servers of those subjects that have one.
+SERVERS = {"tryton": "fresh_erp", "tryton_8_2": "stricter_erp"}
+
+
+def subject_named(request: pytest.FixtureRequest, database: Database) -> Subject:
+    """Over a system with nothing of ours in it."""
+    kind = SUBJECTS[request.param]
+    if issubclass(kind, TrytonSubject):
+        return kind.of(request.getfixturevalue(SERVERS[request.param]))
+    return kind.at("", database)
+
+
+subject = pytest.fixture(subject_named, name="subject")
+immutable_subject = pytest.fixture(subject_named, name="immutable_subject")
+remote_subject = pytest.fixture(subject_named, name="remote_subject")
+
+
+@pytest.fixture(scope="module")
+def stricter_erp(prepared_erp: None) -> Iterator[Tryton]:
+    """A Tryton server of this module alone, of the series that refuses keys set by a client."""
+    with tryton(SERIES[1]) as server:
+        yield server
 
 
 @pytest.fixture

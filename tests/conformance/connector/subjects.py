@@ -1,40 +1,66 @@
 """What the suite asks of a connector under test: instances of its target, and documents that it takes."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
 from connectors.ledger import EmbeddedLedger
-from connectors.ledger.database import Database
 from connectors.ledger.journal import JournalEntry, JournalLine
 from contracts.channels import TargetDocument
 from contracts.money import NOTHING, Money
 from contracts.project import Project, Task
-from pipeline.ports import Target
+from pipeline.ports import Target, posting_key
 from store.database import Database as StoreDatabase
 from store.masterdata import MasterData
+from tests.conformance.connector.roads import PortRoad, Road
+from tests.conftest import DATABASE_KINDS
+from tests.faults.plan import FaultPlan
 
 
 class Subject(Protocol):
     """One connector with a system of its own behind it.
 
     `immutable`: what was posted under a reference stays as it is; other content under it is refused.
+    `remote`: the system works on a call in another process, so that it may go on when the caller has died.
+    `databases`: of ours that it is tried with: both where the system itself is in it.
     `many`: how many documents it is asked for at once.
+    `keeps_periods`: a document dated in a closed period is refused; where not, it is taken like any other.
+    `place`: where the system is, for another process of the test's; a database of ours goes without saying.
     """
 
     immutable: bool
+    remote: bool
+    databases: tuple[str, ...]
     many: int
+    keeps_periods: bool
+    place: str
+
+    @classmethod
+    def at(cls, place: str, database: StoreDatabase) -> Self:
+        """The subject over a system that is there already."""
 
     def open(self) -> Target:
         """A new instance over the same system, as another process would have."""
+
+    def road(self, plan: FaultPlan, seed: int) -> AbstractContextManager[Road]:
+        """A way to the system on which calls are disturbed."""
 
     def document(self, number: int, revision: int = 1, *, replaces: int | None = None) -> TargetDocument:
         """Revision `revision` of document `number`; revisions differ in content. `replaces` is an earlier revision."""
 
     def refused_document(self, number: int) -> TargetDocument:
         """A document that the target refuses for good."""
+
+    def named(self, name: str) -> TargetDocument:
+        """A document that has this id in its source, whatever the id is made of."""
+
+    async def in_closed_period(self, number: int) -> TargetDocument:
+        """Document `number`, dated in a period that is closed by now, where the system has periods."""
 
 
 def journal_document(
@@ -77,17 +103,45 @@ def journal_document(
     )
 
 
-class LedgerSubject:
-    """The embedded ledger."""
+class LocalSubject(ABC):
+    """A target in our own process, over the database that it is given; most are."""
 
     immutable = True
-    many = 10_000
+    remote = False
+    databases = DATABASE_KINDS
+    many = 1_000
+    keeps_periods = False
+    place = ""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: StoreDatabase) -> None:
+        self.database = database
+
+    @classmethod
+    def at(cls, place: str, database: StoreDatabase) -> Self:
+        return cls(database)
+
+    @abstractmethod
+    def open(self) -> Target: ...
+
+    @abstractmethod
+    def document(self, number: int, revision: int = 1, *, replaces: int | None = None) -> TargetDocument: ...
+
+    @contextmanager
+    def road(self, plan: FaultPlan, seed: int) -> Iterator[Road]:
+        yield PortRoad(self.open, plan, seed)
+
+    async def in_closed_period(self, number: int) -> TargetDocument:
+        return self.document(number)
+
+
+class LedgerSubject(LocalSubject):
+    """The embedded ledger."""
+
+    many = 10_000
+    keeps_periods = True
 
     def open(self) -> EmbeddedLedger:
-        return EmbeddedLedger(self._database)
+        return EmbeddedLedger(self.database)
 
     def document(self, number: int, revision: int = 1, *, replaces: int | None = None) -> TargetDocument:
         return journal_document(
@@ -99,37 +153,48 @@ class LedgerSubject:
     def refused_document(self, number: int) -> TargetDocument:
         return journal_document(_reference(number, 1), account="9999")
 
+    def named(self, name: str) -> TargetDocument:
+        return journal_document(posting_key("ledger", "time_entry.v1", "openair", name, "1"))
 
-class MasterDataSubject:
+    async def in_closed_period(self, number: int) -> TargetDocument:
+        ledger = self.open()
+        await ledger.close_period("DE", "2026-02")
+        await ledger.close()
+        return journal_document(_reference(number, 1), on=date(2026, 2, 5))
+
+
+class MasterDataSubject(LocalSubject):
     """Master data: the target that the stages' own reference data is written by."""
 
     immutable = False
-    many = 1_000
-
-    def __init__(self, database: StoreDatabase) -> None:
-        self._database = database
 
     def open(self) -> MasterData:
-        return MasterData(self._database)
+        return MasterData(self.database)
 
     def document(self, number: int, revision: int = 1, *, replaces: int | None = None) -> TargetDocument:
-        project = Project(id=f"P-{number}", name=f"Bridge {number}.{revision}", tasks=(Task(id="T-1", name="Design"),))
-        return self._document(number, revision, msgspec.json.encode(project), replaces)
+        return self._document(f"P-{number}", revision, _project(f"P-{number}", f"Bridge {number}.{revision}"), replaces)
 
     def refused_document(self, number: int) -> TargetDocument:
-        return self._document(number, 1, b'{"name": "a project without an id"}', None)
+        return self._document(f"P-{number}", 1, b'{"name": "a project without an id"}')
 
-    def _document(self, number: int, revision: int, body: bytes, replaces: int | None) -> TargetDocument:
+    def named(self, name: str) -> TargetDocument:
+        return self._document(name, 1, _project(name, "Bridge"))
+
+    def _document(self, name: str, revision: int, body: bytes, replaces: int | None = None) -> TargetDocument:
         return TargetDocument(
             target="masterdata",
             kind="project.v1",
-            reference=f"masterdata/project.v1/openair/P-{number}/{revision}",
+            reference=posting_key("masterdata", "project.v1", "openair", name, str(revision)),
             date=date(2026, 3, 5),
             legal_entity="DE",
             amount=NOTHING,
             body=msgspec.Raw(body),
-            replaces=f"masterdata/project.v1/openair/P-{number}/{replaces}" if replaces else None,
+            replaces=posting_key("masterdata", "project.v1", "openair", name, str(replaces)) if replaces else None,
         )
+
+
+def _project(name: str, title: str) -> bytes:
+    return msgspec.json.encode(Project(id=name, name=title, tasks=(Task(id="T-1", name="Design"),)))
 
 
 def _reference(number: int, revision: int) -> str:
