@@ -2,7 +2,7 @@
 # requirements.lock (scripts/setup, which does nothing when it already does).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos bench erp check fmt setup lock
+.PHONY: help demo demo-tryton test chaos bench erp check fmt setup lock
 
 # What the calling shell has set up for another project stays out of this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON
@@ -15,10 +15,13 @@ ARGS ?=
 SERVERS ?=
 
 help: ## List the targets
-	@awk -F ': *[a-z ]*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': *[a-z ]*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: setup ## One month of a small firm, start to finish, embedded: nothing else needed
 	@.venv/bin/tieout demo
+
+demo-tryton: setup ## The same month into a real ERP as well, Tryton, and tied out with what that says it holds
+	@$(python) scripts/erp.py demo $(ARGS)
 
 test: check ## check, then every test, on real RabbitMQ, PostgreSQL and Redis (found, or started for the run)
 	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m pytest $(ARGS)

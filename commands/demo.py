@@ -13,10 +13,11 @@ from commands.balance import print_balance, sheets_document
 from commands.dead import print_causes
 from commands.dead_report import in_words
 from commands.ingest_report import Bars, in_order
-from commands.output import counted, json_option, print_json, say
+from commands.output import counted, json_option, print_json, print_table, say
 from commands.session import current_settings
 from contracts.money import NO_CURRENCY
 from ops.causes import Cause
+from ops.demo.erp import PASSWORD, Erp, ProjectHours
 from ops.demo.exports import Export
 from ops.demo.story import Bars as AnyBars
 from ops.demo.story import demo_settings, tell
@@ -25,6 +26,7 @@ from ops.forecast import ASKS_TARGET, WOULD_PASS, Forecast
 from ops.ingest.run import Progress
 from ops.reconciliation import TieOut
 from ops.requeueing import RequeueResult
+from ops.target_setup import InvalidTarget, NoAnswer
 from pipeline.settings import Settings
 from store.record_states import Flagged
 from store.waiting import Waiting
@@ -42,19 +44,29 @@ COLUMNS_MAX = 120
 
 
 @click.command()
+@click.option(
+    "--erp",
+    metavar="ADDRESS",
+    help=f"A Tryton to post to as well, http://HOST:PORT/DATABASE; its password is read from {PASSWORD}.",
+)
+@click.option("--erp-user", default="connector", show_default=True, help="Who we are in it.")
 @json_option
-def demo(as_json: bool) -> int:
+def demo(erp: str | None, erp_user: str, as_json: bool) -> int:
     """Run one month of a believable firm through the pipeline, with the faults planted that a month-end has.
 
     Embedded, in a database of its own below ./var/demo, made anew at each start. With --json, only the closing balance.
 
     \b
     Example:
-      tieout demo
+      tieout demo --erp http://127.0.0.1:8070/erp
     """
     began = time.monotonic()
     settings = demo_settings(current_settings())
-    closing = asyncio.run(tell(settings, _Silence() if as_json else _Voice()))
+    where = Erp(address=erp, user=erp_user) if erp else None
+    try:
+        closing = asyncio.run(tell(settings, _Silence() if as_json else _Voice(), where))
+    except (InvalidTarget, NoAnswer) as error:
+        raise click.UsageError(str(error)) from None
     if as_json:
         print_json(sheets_document(closing))
     else:
@@ -110,6 +122,11 @@ class _Voice:
     def balance(self, found: TieOut, *, closing: bool) -> None:
         print_balance(found, with_targets=closing)
 
+    def hours(self, hours: list[ProjectHours]) -> None:
+        rows = [(one.project, f"{one.theirs:,}", f"{one.ours:,}", f"{one.equal} of {one.days}") for one in hours]
+        headings = ("project", "hours in the ERP", "hours posted", "days on which they agree")
+        print_table(headings, rows, right=headings[1:])
+
     def causes(self, causes: Sequence[Cause]) -> None:
         print_causes(causes, columns_max=COLUMNS_MAX)
 
@@ -143,6 +160,7 @@ class _Silence(_Voice):
     def waiting(self, waiting: list[Waiting]) -> None: ...
     def flagged(self, flagged: list[Flagged]) -> None: ...
     def balance(self, found: TieOut, *, closing: bool) -> None: ...
+    def hours(self, hours: list[ProjectHours]) -> None: ...
     def causes(self, causes: Sequence[Cause]) -> None: ...
     def foreseen(self, forecasts: list[Forecast]) -> None: ...
     def requeued(self, result: RequeueResult) -> None: ...

@@ -2,13 +2,16 @@
 
 The first time it installs Tryton in an environment of its own and prepares a database, which takes a minute or two;
 both are kept in the user's cache (TIEOUT_CACHE_DIR names another place). Each run works on a copy, which is gone
-afterwards unless --keep names a folder for it. Ctrl-C ends it. `erp.py prepare` fills the cache and starts nothing.
+afterwards unless --keep names a folder for it. Ctrl-C ends it. `erp.py prepare` fills the cache and starts nothing;
+`erp.py demo` runs `tieout demo` into such a server, and ends it afterwards.
 """
 
 import argparse
 import os
 import signal
+import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from instances import CannotStart
@@ -24,7 +27,7 @@ def main(arguments: list[str]) -> int:
     for number in ended_by:
         signal.signal(number, interrupt)
     try:
-        return prepare(options) if options.verb == "prepare" else run(options)
+        return {"run": run, "prepare": prepare, "demo": demo}[options.verb](options)
     except CannotStart as error:
         print(f"erp: {error}", file=sys.stderr)
         return 2
@@ -34,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="erp.py", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("verb", choices=["run", "prepare"])
+    parser.add_argument("verb", choices=["run", "prepare", "demo"])
     parser.add_argument("--series", choices=SERIES, default=SERIES[0], help="of Tryton (%(default)s)")
     parser.add_argument("--postgres", metavar="URL", help="make the database on this server, instead of in SQLite")
     parser.add_argument("--port", type=int, help="to listen on (a free one)")
@@ -60,10 +63,7 @@ def prepare(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until we are told to end, which is how it is meant to end."""
-    counts = {kind: count for kind in counted if (count := getattr(options, kind)) is not None}
-    with tryton(
-        options.series, postgres=options.postgres, keep=options.keep, port=options.port, counts=counts
-    ) as server:
+    with serving(options) as server:
         report(server, options)
         try:
             last_words = server.wait()
@@ -71,6 +71,26 @@ def run(options: argparse.Namespace) -> int:
             return 0
         print(f"erp: Tryton ended by itself:\n{last_words}", file=sys.stderr)
         return 1
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Run the demo's month into it; its exit status is ours."""
+    with serving(options) as server:
+        address = f"{server.url}/{server.database}"
+        command = [sys.executable, "-m", "cli", "demo", "--erp", address, "--erp-user", server.user]
+        environment = os.environ | {"TIEOUT_TRYTON_PASSWORD": server.password}
+        with subprocess.Popen(command, env=environment) as story:
+            try:
+                return story.wait()
+            except Interrupted:
+                story.terminate()
+                raise
+
+
+def serving(options: argparse.Namespace) -> AbstractContextManager[Tryton]:
+    """The server that these options ask for."""
+    counts = {kind: count for kind in counted if (count := getattr(options, kind)) is not None}
+    return tryton(options.series, postgres=options.postgres, keep=options.keep, port=options.port, counts=counts)
 
 
 def report(server: Tryton, options: argparse.Namespace) -> None:

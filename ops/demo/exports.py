@@ -11,7 +11,7 @@ import msgspec
 from ops.demo.firm import LATE_PROJECT, Row, customers, projects, rate_cards, workers
 from ops.demo.month import generate
 
-RULES = "rules.toml"
+RULES, ROUTING, ROUTING_ERP = "rules.toml", "routing.toml", "routing_erp.toml"
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +37,11 @@ class Exports(msgspec.Struct, frozen=True, kw_only=True):
         return (*self.first, self.late_project, self.corrections)
 
 
-def write_exports(directory: Path) -> Exports:
-    """Write the month's export files, their mappings and the rules below `directory` (made if need be)."""
+def write_exports(directory: Path, *, erp: bool = False) -> Exports:
+    """Write the month's export files, their mappings and the rules below `directory` (made if need be).
+
+    With `erp` the rules send documents to the target `tryton` as well.
+    """
     for name in ("exports", "mappings"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     month = generate()
@@ -54,7 +57,7 @@ def write_exports(directory: Path) -> Exports:
         )
 
     return Exports(
-        rules=_copy(RULES, directory),
+        rules=_copy(RULES, directory, more=ROUTING_ERP if erp else ROUTING),
         first=(
             export("crm_accounts.csv", customers(), "customers", "customers, from the CRM"),
             export("hr_workers.csv", workers(), "workers", "workers, from HR"),
@@ -88,7 +91,7 @@ def _write(path: Path, rows: list[Row]) -> Path:
     return path
 
 
-def _copy(name: str, directory: Path) -> Path:
+def _copy(name: str, directory: Path, *, more: str | None = None) -> Path:
     path = directory / name
-    path.write_bytes((files("ops.demo") / name).read_bytes())
+    path.write_bytes(b"".join((files("ops.demo") / one).read_bytes() for one in (name, more) if one is not None))
     return path

@@ -11,8 +11,9 @@ import msgspec
 from contracts.envelope import BULK
 from ops.bootstrap import open_engine
 from ops.causes import Cause, causes
+from ops.demo.erp import Erp, ProjectHours, hours_by_project, set_up
 from ops.demo.exports import Export, Exports, write_exports
-from ops.demo.firm import CLOSED_PERIOD, ENTITIES
+from ops.demo.firm import CLOSED_DAYS, CLOSED_PERIOD, ENTITIES, LAST_DAY
 from ops.embedded import Ingested, ingest_and_settle
 from ops.forecast import Forecast, forecast
 from ops.ingest.mapping import load_mapping
@@ -55,6 +56,7 @@ class Narrator(Protocol):
     def waiting(self, waiting: list[Waiting]) -> None: ...
     def flagged(self, flagged: list[Flagged]) -> None: ...
     def balance(self, found: TieOut, *, closing: bool) -> None: ...
+    def hours(self, hours: list[ProjectHours]) -> None: ...
     def causes(self, causes: Sequence[Cause]) -> None: ...
     def foreseen(self, forecasts: list[Forecast]) -> None: ...
     def requeued(self, result: RequeueResult) -> None: ...
@@ -72,18 +74,24 @@ def demo_settings(settings: Settings) -> Settings:
     )
 
 
-async def tell(settings: Settings, narrator: Narrator) -> TieOut:
+async def tell(settings: Settings, narrator: Narrator, erp: Erp | None = None) -> TieOut:
     """Run the month from start to finish; returns the closing tie-out.
 
     Args:
       settings: as `demo_settings` gives them. The folder's earlier contents are removed first.
+      erp: where customers, workers, projects and time go as well.
+
+    Raises:
+      InvalidTarget, NoAnswer: the ERP can't be used.
     """
     folder = settings.data_dir
     clear(folder)
-    exports = write_exports(folder)
+    exports = write_exports(folder, erp=erp is not None)
     narrator.chapter("The month", *_firm(exports))
     async with open_engine(settings, work=True) as engine:
         teller = _Teller(engine, narrator)
+        if erp is not None:
+            await teller.set_up(erp)
         await teller.close_last_month()
         narrator.chapter("The exports come in")
         for export in exports.first:
@@ -101,6 +109,9 @@ async def tell(settings: Settings, narrator: Narrator) -> TieOut:
         closing = await tie_out(engine)
         narrator.chapter("Both sides")
         narrator.balance(closing, closing=True)
+        if erp is not None:
+            narrator.chapter("The hours, as the ERP adds them up itself")
+            narrator.hours(await hours_by_project(engine, CLOSED_DAYS[0], LAST_DAY))
         narrator.chapter("What still needs a person")
         narrator.causes(await causes(engine, DeadLetterFilter()))
         return closing
@@ -123,6 +134,11 @@ class _Teller:
     def __init__(self, engine: "Engine", narrator: Narrator) -> None:
         self.engine = engine
         self.narrator = narrator
+
+    async def set_up(self, erp: Erp) -> None:
+        self.narrator.chapter("The ERP becomes a target", "Customers, workers, projects and time go there as well.")
+        self.narrator.command(erp.command)
+        await set_up(self.engine, erp, ACTOR)
 
     async def take(self, export: Export) -> None:
         """Ingest one file and wait until everything is at rest."""

@@ -107,6 +107,42 @@ async def test_what_seems_missing_is_judged_again_on_fresh_reference_data():
     assert [step.outcome for step in bench.ledger.entries[0].steps] == ["passed"]
 
 
+class LateTarget(LateReference):
+    """Reference data with whose refresh the target `erp` comes."""
+
+    def __init__(self, targets: dict) -> None:
+        super().__init__()
+        self.targets = targets
+
+    async def refresh(self, at_least: int = 0) -> None:
+        self.targets["erp"] = "connected"
+        await super().refresh(at_least)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_target_that_seems_not_to_be_there_is_looked_for_in_fresh_reference_data(waits):
+    asked = []
+
+    def look(record: Document, context: Context) -> Validated:
+        asked.append(record.id)
+        if record.id != "E-1":
+            context.target("erp" if record.id == "E-2" else "nowhere")
+        return Validated(document=record)
+
+    async def look_and_wait(record: Document, context: Context) -> Validated:
+        return look(record, context)
+
+    one = stage(look_and_wait if waits else look)
+    bench = Bench(one)
+    services = bench.runner.services
+    bench.runner.services = msgspec.structs.replace(services, reference=LateTarget(services.targets))
+    await bench.run(one.name, a_batch(an_expense("E-1"), an_expense("E-2"), an_expense("E-3")))
+    outcomes = {step.record_id: step.outcome for entry in bench.ledger.entries for step in entry.steps}
+    assert list(outcomes.values()) == ["passed", "passed", "dead"]
+    # What has passed is not done again.
+    assert asked == ["E-1", "E-2", "E-3", "E-2", "E-3"]
+
+
 async def test_a_sender_s_reference_version_is_waited_for():
     bench = Bench(stage(passes))
     await bench.run("passes", a_batch(an_expense(), referenceversion=5))
