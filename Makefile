@@ -2,7 +2,7 @@
 # requirements.lock (scripts/setup, which does nothing when it already does).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tryton test chaos bench erp check fmt setup lock
+.PHONY: help demo demo-tryton test chaos trial bench bench-erp erp check fmt setup lock
 
 # What the calling shell has set up for another project stays out of this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON
@@ -29,9 +29,16 @@ test: check ## check, then every test, on real RabbitMQ, PostgreSQL and Redis (f
 chaos: setup ## 20,000 records while servers and workers break, on servers of its own; about 10 minutes (ARGS="--seed 7")
 	@$(python) -m tests.chaos $(ARGS)
 
+trial: setup ## 5,000 time entries into Tryton over a bad network, its server and our workers ending meanwhile (TIEOUT_TRIAL_SEED=7)
+	@TIEOUT_TRIAL_RECORDS=5000 TIEOUT_TRIAL_DOWN_S=60 $(python) scripts/servers.py run $(SERVERS) -- \
+		$(python) -m pytest -s tests/acceptance/test_into_tryton.py $(ARGS)
+
 bench: ## Beside Dramatiq, Celery, FastStream, Taskiq and raw pika, on the same servers; about 20 minutes (ARGS=--quick: a few)
 	@scripts/setup .venv-bench benchmarks/requirements.lock
 	@.venv-bench/bin/python scripts/servers.py run $(SERVERS) -- .venv-bench/bin/python -m benchmarks $(ARGS)
+
+bench-erp: setup ## Into Tryton, beside plain loops that post the same records (ARGS="--records 5000")
+	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m benchmarks.into_erp $(ARGS)
 
 erp: setup ## A real Tryton with a small firm in it, to try against (ARGS="--port 8070 --series 8.2"); Ctrl-C ends it
 	@$(python) scripts/erp.py run $(ARGS)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -50,9 +50,7 @@ class Door(Generic[Request, Answer]):
             future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             self._waiting.append((request, future))
             if len(self._calls) < self._calls_max:
-                call = asyncio.create_task(self._call_while_waiting())
-                self._calls.add(call)
-                call.add_done_callback(self._calls.discard)
+                self._calls.add(asyncio.create_task(self._call_while_waiting()))
             return await future
 
     async def close(self) -> None:
@@ -60,24 +58,29 @@ class Door(Generic[Request, Answer]):
         self._closed = True
         while calls := tuple(self._calls):
             await asyncio.gather(*calls)
-            # Their own callbacks may not have run yet: since Python 3.12 gathering what is done does not yield.
-            self._calls.difference_update(calls)
 
     async def _call_while_waiting(self) -> None:
-        while bulk := self._next_bulk():
-            try:
-                answers = await self._send([request for request, _ in bulk])
-                if len(answers) != len(bulk):
-                    raise RuntimeError(f"{len(bulk)} requests were sent together, {len(answers)} answers came back")
-            except Exception as error:
-                answers = [error] * len(bulk)
-            for (_, future), answer in zip(bulk, answers, strict=True):
-                if future.done():
-                    continue
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+        try:
+            while bulk := self._next_bulk():
+                await self._answer(bulk)
+        finally:
+            # Here and not when the task is done: whoever has just been answered may ask again before that.
+            self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _answer(self, bulk: list[tuple[Request, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._send([request for request, _ in bulk])
+            if len(answers) != len(bulk):
+                raise RuntimeError(f"{len(bulk)} requests were sent together, {len(answers)} answers came back")
+        except Exception as error:
+            answers = [error] * len(bulk)
+        for (_, future), answer in zip(bulk, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
 
     def _next_bulk(self) -> list[tuple[Request, asyncio.Future[Answer]]]:
         """Those who wait longest; a caller who has given up is not sent."""

@@ -24,9 +24,9 @@ from tests.erp.trial import held, judged, print_report, rows_of, write_files
 from tests.faults.plan import FaultPlan
 from tryton import Tryton
 
-RECORDS = int(os.environ.get("TIEOUT_TRIAL_RECORDS", "400"))
+RECORDS = int(os.environ.get("TIEOUT_TRIAL_RECORDS", "160"))
 SEED = int(os.environ.get("TIEOUT_TRIAL_SEED", "2026"))
-DOWN_S = float(os.environ.get("TIEOUT_TRIAL_DOWN_S", "8"))
+DOWN_S = float(os.environ.get("TIEOUT_TRIAL_DOWN_S", "5"))
 
 pytestmark = pytest.mark.timeout(1_800)
 
@@ -36,7 +36,7 @@ DISTURBED = FaultPlan(share=0.10, lost_after_commit=0.03)
 HASTE = {"bulk_max": "20", "find_max": "20", "timeouts.read_ms": "3000", "timeouts.total_ms": "6000"}
 
 #: When the worker is killed, and when the server is restarted: shares of the entries that Tryton holds by then.
-KILLS, RESTARTS = (0.1, 0.25, 0.4, 0.55, 0.7), (0.3, 0.6)
+KILLS, RESTARTS = ((0.1, 0.25, 0.4, 0.55, 0.7), (0.3, 0.6)) if RECORDS >= 1_000 else ((0.2, 0.6), (0.4,))
 
 
 class Worker:

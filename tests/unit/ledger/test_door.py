@@ -49,6 +49,18 @@ async def test_a_call_takes_no_more_than_its_bound() -> None:
     assert recorder.calls == [[0, 1, 2], [3, 4, 5], [6]]
 
 
+@pytest.mark.parametrize("calls_max", [1, 2])
+async def test_whoever_asks_again_as_soon_as_they_are_answered_is_answered_again(calls_max: int) -> None:
+    door = Door(Recorder().send, bulk_max=1, calls_max=calls_max)
+
+    async def ask_again() -> list[int]:
+        return [await door.call(number) for number in range(5)]
+
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*(ask_again() for _ in range(calls_max)))
+    assert answers == [[0, 2, 4, 6, 8]] * calls_max
+
+
 async def test_while_one_call_runs_the_next_one_gathers() -> None:
     recorder = Recorder()
     door = Door(recorder.send, bulk_max=10)
