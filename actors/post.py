@@ -2,6 +2,8 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import datetime
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -16,8 +18,30 @@ from pipeline.stage import Context, stage
 #: How soon to look again after a call of somebody else's that may still be under way; later on, as long as it has been.
 leased_retry_ms = 500
 
-#: So many attempts for a document whose project or worker the target does not know: theirs may be on its way there too.
-reference_attempts_max = 5
+#: Waits for a document whose project or worker the target does not know: they may be on their way there, too, or wait
+#: behind a breaker. Then it is refused.
+reference_waits_ms = (1_000, 3_000, 10_000, 30_000, 60_000)
+
+
+class Call(NamedTuple):
+    """A call that has been announced: it ends at `until` on the loop's clock, before its lease in the ledger does."""
+
+    document: TargetDocument
+    context: Context
+    target: Target
+    postings: Postings
+    until: float | None
+    lease: datetime | None
+
+    @property
+    def late(self) -> bool:
+        return self.until is not None and asyncio.get_running_loop().time() >= self.until
+
+    async def let_go(self) -> None:
+        """Let whoever comes next call at once; where that can't be written, the lease runs out by itself."""
+        if self.until is not None:
+            with suppress(TransientError):
+                await self.postings.not_created(self.context.item.id, self.document, self.lease)
 
 
 @stage
@@ -55,64 +79,62 @@ async def post(document: TargetDocument, context: Context) -> Posted | Duplicate
                 f"revision {intent.by} was sent to {target.name} and never answered, and is a dead letter: requeue it,"
                 " which asks the target, then this one",
             )
-        case "in_doubt":
-            found = await ask(document, context, target, postings)
-            if found is not None and intent.amount is not None:
-                # It holds what was announced then, not what the record has been made into since.
-                document = replace(document, amount=intent.amount)
-            receipt = found.receipt if found else await send(document, context, target, postings, until)
-        case "new":
-            receipt = await send(document, context, target, postings, until)
+        case "in_doubt" | "new":
+            call = Call(document, context, target, postings, until, intent.leased_until)
         case status:
             raise ValueError(f"the ledger answered an intent with {status!r}")
+    found = await ask(call) if intent.status == "in_doubt" else None
+    if found is not None and intent.amount is not None:
+        # It holds what was announced then, not what the record has been made into since.
+        document = replace(document, amount=intent.amount)
+    receipt = found.receipt if found else await send(call)
     await postings.answer(record_id, document, receipt)
     return Posted(document=document, receipt=receipt)
 
 
-async def ask(document: TargetDocument, context: Context, target: Target, postings: Postings) -> Found | None:
+async def ask(call: Call) -> Found | None:
     """What the target holds of an earlier call.
 
     Raises:
-      TransientError: it can't be asked now.
+      TransientError: it can't be asked now, or takes too long.
       OutcomeUnknown: it refuses to say. That is no refusal of the document, which may be there.
     """
+    name, reference = call.target.name, call.document.reference
     try:
-        return await target.find(document.reference)
+        async with asyncio.timeout_at(call.until):
+            found = await call.target.find(reference)
+    except TimeoutError as error:
+        raise TransientError(f"{name} has not said in time whether it has {reference}", burns_attempt=False) from error
     except TransientError:
-        await let_go(document, context, target, postings)
+        await call.let_go()
         raise
     except PermanentError as error:
-        raise OutcomeUnknown(f"{target.name} can't be asked for {document.reference}: {error}") from error
+        raise OutcomeUnknown(f"{name} can't be asked for {reference}: {error}") from error
+    if found is None and call.late:
+        raise TransientError(f"{name} has taken too long to say that it lacks {reference}", burns_attempt=False)
+    return found
 
 
-async def send(
-    document: TargetDocument, context: Context, target: Target, postings: Postings, until: float | None
-) -> Receipt:
-    """Call the target, no longer than `until` on the loop's clock; an outcome that nobody knows is written down."""
+async def send(call: Call) -> Receipt:
+    """Call the target; an outcome that nobody knows is written down."""
+    document, attempt = call.document, call.context.envelope.attempt
     try:
         try:
-            async with asyncio.timeout_at(until):
-                return await target.post(document)
+            async with asyncio.timeout_at(call.until):
+                return await call.target.post(document)
         except TimeoutError as error:
-            raise OutcomeUnknown(f"{target.name} has not answered in time for {document.reference}") from error
+            raise OutcomeUnknown(f"{call.target.name} has not answered in time for {document.reference}") from error
     except OutcomeUnknown as error:
-        await postings.doubt(context.item.id, document, str(error))
+        await call.postings.doubt(call.context.item.id, document, str(error), call.lease)
         raise
     except TransientError:
-        await let_go(document, context, target, postings)
+        await call.let_go()
         raise
     except PermanentError as error:
-        if error.code != TARGET_REFERENCE_MISSING or context.envelope.attempt >= reference_attempts_max:
+        if error.code != TARGET_REFERENCE_MISSING or attempt > len(reference_waits_ms):
             raise
-        await let_go(document, context, target, postings)
-        raise TransientError(str(error)) from error
-
-
-async def let_go(document: TargetDocument, context: Context, target: Target, postings: Postings) -> None:
-    """Let whoever comes next call at once; where that can't be written, the lease runs out by itself."""
-    if lease_of(target.capabilities):
-        with suppress(TransientError):
-            await postings.not_created(context.item.id, document)
+        await call.let_go()
+        raise TransientError(str(error), retry_after_ms=reference_waits_ms[attempt - 1]) from error
 
 
 def lease_of(capabilities: Capabilities) -> int:

@@ -5,8 +5,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar, cast
 
+from pipeline.errors import OutcomeUnknown, TransientError
+
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
+
+
+#: How long a call that is under way may hold up the end of its process.
+close_within_s = 2.0
 
 
 class DoorClosed(RuntimeError):
@@ -53,11 +59,20 @@ class Door(Generic[Request, Answer]):
                 self._calls.add(asyncio.create_task(self._call_while_waiting()))
             return await future
 
-    async def close(self) -> None:
-        """Take no more requests; return when those already taken are answered."""
+    async def close(self, within_s: float = close_within_s) -> None:
+        """Take no more requests and send none of those that wait; return when the calls under way are over, or cut off
+        after `within_s`: a target that hangs must not keep its process from leaving.
+        """
         self._closed = True
-        while calls := tuple(self._calls):
-            await asyncio.gather(*calls)
+        for _, future in self._waiting:
+            if not future.done():
+                future.set_exception(TransientError("not sent: the process is leaving", burns_attempt=False))
+        self._waiting.clear()
+        if calls := tuple(self._calls):
+            _, hanging = await asyncio.wait(calls, timeout=within_s)
+            for call in hanging:
+                call.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
 
     async def _call_while_waiting(self) -> None:
         try:
@@ -68,19 +83,22 @@ class Door(Generic[Request, Answer]):
             self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _answer(self, bulk: list[tuple[Request, asyncio.Future[Answer]]]) -> None:
+        answers: Sequence[Answer | Exception]
+        answers = [OutcomeUnknown("called, and cut off before it was answered: the process is leaving")] * len(bulk)
         try:
             answers = await self._send([request for request, _ in bulk])
             if len(answers) != len(bulk):
                 raise RuntimeError(f"{len(bulk)} requests were sent together, {len(answers)} answers came back")
         except Exception as error:
             answers = [error] * len(bulk)
-        for (_, future), answer in zip(bulk, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        finally:
+            for (_, future), answer in zip(bulk, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
 
     def _next_bulk(self) -> list[tuple[Request, asyncio.Future[Answer]]]:
         """Those who wait longest; a caller who has given up is not sent."""

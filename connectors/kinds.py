@@ -172,8 +172,8 @@ def _checked(name: str, field: FieldInfo, value: Any) -> Any:
     if isinstance(value, str):
         if not value.strip():
             raise InvalidOptions(f"{name} is empty")
-        if "://" in value and "@" in urlsplit(value).netloc:
-            raise InvalidOptions(f"{name} carries a user or a password: leave them out of the address")
+        if "://" in value or name.rpartition(".")[2] == "url":
+            _check_address(name, value)
         if _is_list(_bare(field.type)):
             value = [one.strip() for one in value.split(",") if one.strip()]
     try:
@@ -182,6 +182,19 @@ def _checked(name: str, field: FieldInfo, value: Any) -> Any:
         # Beside the type in our words, only a constraint has more to say.
         more = "" if ", got " in str(error) else f" ({error})"
         raise InvalidOptions(f"{name}={value!r}: expected {_in_words(field.type)}{more}") from None
+
+
+def _check_address(name: str, value: str) -> None:
+    """Addresses are shown: nothing in them may be secret."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InvalidOptions(f"{name}: expected an address, http://HOST:PORT or https://HOST")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InvalidOptions(f"{name} carries a user, a password or a query: leave them out of the address")
 
 
 def _known(kind: Kind) -> str:

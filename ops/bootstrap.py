@@ -46,6 +46,7 @@ from store.reference import ReferenceStore
 
 #: While live work is being done, who stands back leaves the database alone for so many times as long as he has kept it.
 rest_factor = 2
+rest_max_s = 0.5
 
 #: How long a look at the reference data that is under way may hold up the end.
 refresh_ends_within_s = 2
@@ -110,7 +111,7 @@ class Engine:
 
     def _rest_s(self, took_s: float) -> float:
         """Niceness does not reach the database: it works as hard for an import as for whoever waits."""
-        return rest_factor * took_s if self.broker.live_at_work else 0.0
+        return min(rest_factor * took_s, rest_max_s) if self.broker.live_at_work else 0.0
 
     def _make_broker(self, worker: str) -> Transport:
         settings = self.settings

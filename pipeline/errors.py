@@ -10,8 +10,11 @@ class PipelineError(Exception):
 class TransientError(PipelineError):
     """A fault of ours or the target's (time-out, 429, 503, lock): retried with backoff on the broker.
 
-    `burns_attempt` is false where waiting is nobody's fault (a closed circuit, somebody else's lease).
+    `burns_attempt` is false where waiting is nobody's fault (a closed circuit, somebody else's lease). `outage`: nobody
+    has answered, and attempts don't count at first.
     """
+
+    outage = False
 
     def __init__(self, message: str, *, retry_after_ms: int | None = None, burns_attempt: bool = True) -> None:
         super().__init__(message)
@@ -21,6 +24,14 @@ class TransientError(PipelineError):
 
 class OutcomeUnknown(TransientError):
     """The target was called and never answered: it is asked by our reference before anything is sent again."""
+
+    outage = True
+
+
+class NotAnswered(TransientError):
+    """The target was asked, which changes nothing, and has not answered."""
+
+    outage = True
 
 
 class PermanentError(PipelineError):

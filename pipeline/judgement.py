@@ -14,7 +14,7 @@ from contracts.money import Money
 from pipeline.codes import INVALID_DOCUMENT, OUTCOME_UNKNOWN, RETRIES_EXHAUSTED, UNEXPECTED_ERROR, Code
 from pipeline.errors import DependencyMissing, OutcomeUnknown, PermanentError, TransientError
 from pipeline.outcome import Duplicate, Superseded
-from pipeline.retry import backoff_ms, unexpected_attempts_max, unknown_free_ms, waited_ms
+from pipeline.retry import backoff_ms, outage_free_ms, unexpected_attempts_max, waited_ms
 from pipeline.stage import Context, Stage
 from pipeline.worth import worth
 
@@ -122,12 +122,17 @@ def verdict_on(error: Exception, stage: Stage, context: Context, record: Any, at
             return _failed(error.code, error.owner, str(error), stage, context, record, error.legal_entity)
         case TransientError(burns_attempt=False):
             return Retried(error.retry_after_ms or backoff_ms(attempt), burns=False, reason=str(error))
-        case OutcomeUnknown() if (waited := waited_ms(context.envelope.firstfailedat, context.now)) < unknown_free_ms:
+        case TransientError(outage=True) if (
+            waited := waited_ms(context.envelope.firstfailedat, context.now)
+        ) < outage_free_ms:
             return Retried(error.retry_after_ms or max(backoff_ms(attempt), waited), burns=False, reason=str(error))
         case TransientError() if attempt < attempts_max:
             return Retried(error.retry_after_ms or backoff_ms(attempt), burns=True, reason=str(error))
         case OutcomeUnknown():
             return _failed(OUTCOME_UNKNOWN, OUTCOME_UNKNOWN.owner, str(error), stage, context, record)
+        case TransientError(__cause__=PermanentError() as cause):
+            # It was given time, and what it waited for has not come.
+            return _failed(cause.code, cause.owner, str(cause), stage, context, record, cause.legal_entity)
         case TransientError():
             return _failed(RETRIES_EXHAUSTED, RETRIES_EXHAUSTED.owner, str(error), stage, context, record)
         case _ if attempt < min(unexpected_attempts_max, attempts_max):

@@ -1,6 +1,7 @@
 """The ports: what the pipeline asks of a store, a broker and a target, as Protocols."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -48,6 +49,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     answer, `document` what it answered to), `leased` (another worker's call may still be under way: wait), `blocked`
     (the call of the older revision `by` was never answered, and is a dead letter that somebody must requeue first),
     `superseded` or `duplicate` (nothing to send; `by` is the newer revision, or the id of the record standing for it).
+    `leased_until` tells our lease from everybody else's, and is None where the call needs none.
     `replaces` is the reference of an older revision that the target holds and that this one corrects. `amount` is what
     a call `in_doubt` was announced with: the document may have been made anew since, from newer reference data.
     """
@@ -58,6 +60,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     replaces: str | None = None
     by: str | None = None
     amount: Money | None = None
+    leased_until: datetime | None = None
 
 
 class Postings(Protocol):
@@ -69,11 +72,14 @@ class Postings(Protocol):
     async def answer(self, record_id: str, document: TargetDocument, receipt: Receipt) -> None:
         """Durably write the target's answer; releases whoever is parked for this record."""
 
-    async def doubt(self, record_id: str, document: TargetDocument, reason: str) -> None:
-        """The call was made and never answered: the delivery is `in_doubt` until the target has been asked."""
+    async def doubt(self, record_id: str, document: TargetDocument, reason: str, lease: datetime | None) -> None:
+        """The call was made and never answered: the delivery is `in_doubt` until the target has been asked.
 
-    async def not_created(self, record_id: str, document: TargetDocument) -> None:
-        """The call is over and has created nothing: whoever comes next need not wait for the end of its lease."""
+        `lease` is the intent's `leased_until`: it ends, unless somebody else holds one by now.
+        """
+
+    async def not_created(self, record_id: str, document: TargetDocument, lease: datetime | None) -> None:
+        """The call is over and has created nothing: whoever comes next need not wait for the end of this lease."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

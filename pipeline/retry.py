@@ -5,9 +5,9 @@ from datetime import datetime
 
 backoff_first_ms = 1_000
 backoff_max_ms = 600_000
-#: A call that is not answered is an outage far more often than a document's own doing: for so long after the first one
-#: no attempt counts. A document that the target dies of is given up all the same.
-unknown_free_ms = 300_000
+#: A call that is not answered is an outage far more often than a document's own doing: for so long after a record has
+#: first been held up no such attempt counts. A document that the target dies of is given up all the same.
+outage_free_ms = 300_000
 #: A stage that raises something nobody planned for is given this many attempts before a person is asked.
 unexpected_attempts_max = 3
 

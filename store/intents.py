@@ -42,7 +42,9 @@ def decide(
         # Whoever asks holds the lease from here on, so that no two of them ask, find nothing, and both send.
         delivery.leased_until = now + lease
         announced = Money.of_minor(delivery.amount_minor, delivery.currency)
-        return Intent(status="in_doubt", replaces=delivery.replaces, amount=announced)
+        return Intent(
+            status="in_doubt", replaces=delivery.replaces, amount=announced, leased_until=delivery.leased_until
+        )
     if (newer := _newer(standing, own, others, delivery.target)) is not None:
         return Intent(status=SUPERSEDED, by=newer.revision)
 
@@ -60,7 +62,7 @@ def decide(
     standing.move(own.id, delivery.target, IN_FLIGHT)
     delivery.intent_at, delivery.leased_until, delivery.replaces = now, now + lease, replaces
     delivery.currency, delivery.amount_minor = document.amount.currency, document.amount.minor()
-    return Intent(status="new", replaces=replaces)
+    return Intent(status="new", replaces=replaces, leased_until=delivery.leased_until)
 
 
 def _receipt(delivery: DeliveryRow, at: datetime) -> Receipt:

@@ -54,11 +54,13 @@ class _Doubt(msgspec.Struct, frozen=True):
     record_id: str
     document: TargetDocument
     reason: str
+    lease: datetime | None
 
 
 class _NotCreated(msgspec.Struct, frozen=True):
     record_id: str
     document: TargetDocument
+    lease: datetime | None
 
 
 _document_decoder = msgspec.json.Decoder(TargetDocument)
@@ -133,16 +135,19 @@ class StorePostings:
         if result.released:
             self._on_outbox(result.released)
 
-    async def doubt(self, record_id: str, document: TargetDocument, reason: str) -> None:
-        """The call was made and never answered: the delivery is `in_doubt`, and whoever comes next may ask at once."""
-        await self._submit(_Doubt(record_id, document, reason))
+    async def doubt(self, record_id: str, document: TargetDocument, reason: str, lease: datetime | None) -> None:
+        """The call was made and never answered: the delivery is `in_doubt`, and whoever comes next may ask at once.
 
-    async def not_created(self, record_id: str, document: TargetDocument) -> None:
-        """The call is over and has created nothing: whoever comes next need not wait for the end of its lease.
+        `lease` is the intent's `leased_until`: it ends, unless somebody else holds one by now.
+        """
+        await self._submit(_Doubt(record_id, document, reason, lease))
+
+    async def not_created(self, record_id: str, document: TargetDocument, lease: datetime | None) -> None:
+        """The call is over and has created nothing: whoever comes next need not wait for the end of this lease.
 
         The intent stays: the target is asked before the next call.
         """
-        await self._submit(_NotCreated(record_id, document))
+        await self._submit(_NotCreated(record_id, document, lease))
 
     async def _submit(self, order: _Order) -> _Result:
         result = await self._commits.submit(order)
@@ -204,7 +209,8 @@ class StorePostings:
         if isinstance(order, _Answer):
             _accept(standing, own, delivery, family[own.source_key], document, order.receipt)
         elif delivery.answered_at is None:
-            delivery.leased_until = None
+            if delivery.leased_until == order.lease:
+                delivery.leased_until = None
             if isinstance(order, _NotCreated):
                 return _Result()
             standing.move(own.id, delivery.target, IN_DOUBT)

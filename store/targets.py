@@ -8,14 +8,14 @@ import msgspec
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED, SUBMITTED
+from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED, POSTED, SUBMITTED
 from store import audit
 from store.database import Database
 from store.reference import next_version
 from store.tables import deliveries, targets
 
 #: A delivery in one of these is not through with its target.
-UNFINISHED = (IN_FLIGHT, IN_DOUBT, PARKED, DEAD, SUBMITTED)
+UNFINISHED = (IN_FLIGHT, IN_DOUBT, PARKED, DEAD, SUBMITTED, POSTED)
 
 
 class TargetExists(Exception):

@@ -8,7 +8,7 @@ import httpx
 
 from connectors.http.errors import Fault, Means, Rule
 from pipeline.codes import IT, PERIOD_CLOSED, TARGET_REFUSED
-from pipeline.errors import OutcomeUnknown, PermanentError, TransientError
+from pipeline.errors import NotAnswered, OutcomeUnknown, PermanentError, TransientError
 
 #: However long a target asks us to stay away, we look again after an hour.
 retry_after_max_ms = 3_600_000
@@ -106,7 +106,7 @@ def error_without_answer(error: Exception, target: str, *, writes: bool) -> Tran
         return Unreachable(f"{target} can't be reached ({reason})")
     if writes:
         return OutcomeUnknown(f"{target} was called and has not answered ({reason})")
-    return TransientError(f"{target} has not answered ({reason})")
+    return NotAnswered(f"{target} has not answered ({reason})")
 
 
 def retry_after_of(headers: httpx.Headers, now: datetime | None = None) -> int | None:

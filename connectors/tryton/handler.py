@@ -84,5 +84,8 @@ async def bisected(
     half = len(items) // 2
     first = await bisected(items[:half], write)
     if failed := next((outcome for outcome in first if isinstance(outcome, TransientError)), None):
-        return [*first, *[TransientError(f"not sent: {failed}")] * (len(items) - half)]
+        not_sent = TransientError(
+            f"not sent: {failed}", retry_after_ms=failed.retry_after_ms, burns_attempt=failed.burns_attempt
+        )
+        return [*first, *[not_sent] * (len(items) - half)]
     return [*first, *await bisected(items[half:], write)]

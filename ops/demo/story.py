@@ -70,6 +70,7 @@ def demo_settings(settings: Settings) -> Settings:
         data_dir=folder,
         database_url=f"sqlite+aiosqlite:///{folder / 'tieout.db'}",
         amqp_url=None,
+        redis_url=None,
         rules_file=folder / "rules.toml",
     )
 

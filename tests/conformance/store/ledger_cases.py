@@ -138,5 +138,11 @@ async def state_of(db: Database, record_id: str = "r1") -> str:
     return str(next(row["state"] for row in await rows(db, records) if row["id"] == record_id))
 
 
+async def lease_of(db: Database, record_id: str = "r1") -> datetime | None:
+    """Until when somebody's call may be under way."""
+    lease: datetime | None = (await delivery_of(db, record_id))["leased_until"]
+    return lease
+
+
 async def delivery_of(db: Database, record_id: str = "r1", target: str = "ledger") -> dict[str, Any]:
     return next(row for row in await rows(db, deliveries) if (row["record_id"], row["target"]) == (record_id, target))

@@ -16,7 +16,7 @@ from store.ledger import LedgerWriter
 from store.outbox import Outbox, OutboxRow
 from store.postings import StorePostings
 from store.tables import records
-from tests.conformance.store.ledger_cases import accept, delivery_of, document, letter, receipt, state_of
+from tests.conformance.store.ledger_cases import accept, delivery_of, document, lease_of, letter, receipt, state_of
 
 MINUTE_MS = 60_000
 
@@ -91,7 +91,7 @@ async def test_a_refusal_of_our_own_does_not_make_an_announced_call_forgotten(
 ) -> None:
     await accept(database)
     await desk.intend("r1", "r1", "1")
-    await desk.postings.doubt("r1", document(), "no answer for 30 s")
+    await desk.postings.doubt("r1", document(), "no answer for 30 s", await lease_of(database))
     await desk.ledger.record(
         Entry(dead=[letter(stage="post", code="OUTCOME_UNKNOWN", category=TECHNICAL, target="ledger")])
     )
@@ -168,7 +168,7 @@ async def test_behind_an_unanswered_call_that_only_a_person_moves_nothing_waits_
 async def test_what_the_target_may_hold_is_not_discarded_before_it_was_asked(database: Database, desk: Desk) -> None:
     await accept(database)
     await desk.intend("r1", "r1", "1")
-    await desk.postings.doubt("r1", document(), "no answer for 30 s")
+    await desk.postings.doubt("r1", document(), "no answer for 30 s", await lease_of(database))
     unanswered = letter(stage="post", code="OUTCOME_UNKNOWN", category=TECHNICAL, target="ledger")
     await desk.ledger.record(
         Entry(dead=[unanswered], states=[StateChange(record_id="r1", state="dead", target="ledger")])

@@ -19,6 +19,7 @@ from tests.conformance.store.ledger_cases import (
     accept,
     delivery_of,
     document,
+    lease_of,
     letter,
     parking,
     receipt,
@@ -116,16 +117,28 @@ async def test_after_a_call_that_created_nothing_the_next_one_need_not_wait_and_
     await accept(database, "r1")
     assert await desk.intend("r1", "r1", "1") == "new"
     assert await desk.intend("r1", "r1", "1") == "leased"
-    await desk.postings.not_created("r1", document())
+    await desk.postings.not_created("r1", document(), await lease_of(database))
     assert await state_of(database) == "in_flight"
     assert await desk.intend("r1", "r1", "1") == "in_doubt"
     assert await desk.intend("r1", "r1", "1") == "leased"
 
 
+async def test_a_lease_is_ended_by_nobody_but_its_holder(database: Database, desk: Desk) -> None:
+    await accept(database, "r1")
+    mine = await desk.postings.intend("r1", document(), 0)
+    other = await desk.postings.intend("r1", document(), MINUTE_MS)
+    assert (mine.status, other.status) == ("new", "in_doubt")
+    await desk.postings.not_created("r1", document(), mine.leased_until)
+    await desk.postings.doubt("r1", document(), "no answer for 30 s", mine.leased_until)
+    assert await desk.intend("r1", "r1", "1") == "leased"
+    await desk.postings.not_created("r1", document(), other.leased_until)
+    assert await desk.intend("r1", "r1", "1") == "in_doubt"
+
+
 async def test_a_doubted_call_is_asked_about_at_once(database: Database, desk: Desk) -> None:
     await accept(database)
     await desk.intend("r1", "r1", "1")
-    await desk.postings.doubt("r1", document(), "no answer for 30 s")
+    await desk.postings.doubt("r1", document(), "no answer for 30 s", await lease_of(database))
     assert await state_of(database) == "in_doubt"
     assert [(row["outcome"], row["detail"]) for row in await rows(database, steps)] == [
         ("in_doubt", "no answer for 30 s")

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from connectors.http.client import Gate, Timeouts
 from connectors.http.outcome import LoginFailed
 from connectors.http.secrets import Secret
 from connectors.tryton import TrytonConfig, TrytonTarget
+from connectors.tryton.markers import TimeMark
 from contracts.channels import Receipt, TargetDocument
 from pipeline.codes import IT
 from pipeline.errors import OutcomeUnknown, PermanentError, TransientError
-from tests.conformance.tryton.entries import Counting, entry, lines_of, number_in
+from tests.conformance.tryton.entries import WORKER, Counting, entry, lines_of, number_in
 from tests.conformance.tryton.masters import is_as_sent
 from tests.erp.calls import Caller
 from tests.erp.faults import before_tryton, calls
@@ -170,6 +172,32 @@ async def test_two_processes_over_a_bad_road_make_each_entry_once(
         receipts = await asyncio.gather(*posts)
         assert proxy.disturbed > 0
     assert len({receipt.target_id for receipt in receipts}) == len(lines_of(call, name)) == 60
+
+
+# Somebody else at the same line
+
+#: Requests before the one that writes or deletes a line, on each series, where everything else is known.
+BEFORE_WRITING = {"8.0": 1, "8.2": 2}
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+async def test_what_somebody_else_has_written_between_our_look_and_our_call_stands(
+    open_through: Open, server: Tryton, name: str, call: Caller, taken_back: bool
+):
+    gate, old, newer = Counting(), entry(target=name), entry(target=name, revision=3, replaces=1)
+    target = open_through(gate)
+    await warmed(target, name)
+    line = number_in((await target.post(old)).target_id)
+    description = TimeMark(
+        reference=newer.reference, amount=newer.amount, hours=Decimal("7.5"), worker=WORKER
+    ).described("")
+    written = {"description": description}
+    gate.before(BEFORE_WRITING[server.seed["series"]], lambda: call("timesheet.line.write", [line], written))
+    correction = entry(target=name, revision=2, replaces=1)
+    late = target.reverse(old.reference, "too late") if taken_back else target.post(correction)
+    with pytest.raises(PermanentError if taken_back else TransientError):
+        await late
+    assert is_as_sent(await target.find(newer.reference), newer)
 
 
 # Bad ones among many

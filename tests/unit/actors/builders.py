@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -222,7 +222,8 @@ class MemoryPostings:
     older: str | None = None
     ended: Intent | None = None
     announced: set[str] = field(default_factory=set)
-    leased: set[str] = field(default_factory=set)
+    leased: dict[str, datetime] = field(default_factory=dict)
+    leases: int = 0
     receipts: dict[str, Receipt] = field(default_factory=dict)
     doubts: dict[str, str] = field(default_factory=dict)
     unreachable: bool = False
@@ -237,21 +238,27 @@ class MemoryPostings:
             return Intent(status="leased")
         status = "in_doubt" if reference in self.announced else "new"
         self.announced.add(reference)
+        lease = None
         if lease_ms:
-            self.leased.add(reference)
-        return Intent(status=status, replaces=self.older)
+            self.leases += 1
+            lease = self.leased[reference] = NOW + timedelta(milliseconds=lease_ms, microseconds=self.leases)
+        return Intent(status=status, replaces=self.older, leased_until=lease)
 
     async def answer(self, record_id: str, document: TargetDocument, receipt: Receipt) -> None:
         if self.unreachable:
             raise TransientError("the database is away")
         self.receipts[document.reference] = receipt
 
-    async def doubt(self, record_id: str, document: TargetDocument, reason: str) -> None:
+    async def doubt(self, record_id: str, document: TargetDocument, reason: str, lease: datetime | None) -> None:
         self.doubts[document.reference] = reason
-        self.leased.discard(document.reference)
+        self._end(document, lease)
 
-    async def not_created(self, record_id: str, document: TargetDocument) -> None:
-        self.leased.discard(document.reference)
+    async def not_created(self, record_id: str, document: TargetDocument, lease: datetime | None) -> None:
+        self._end(document, lease)
+
+    def _end(self, document: TargetDocument, lease: datetime | None) -> None:
+        if self.leased.get(document.reference) == lease:
+            self.leased.pop(document.reference, None)
 
     def lapse(self) -> None:
         """Time goes by until every lease has run out."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.post import leased_retry_ms, post, reference_attempts_max
+from actors.post import leased_retry_ms, post, reference_waits_ms
 from contracts.channels import Posted, Receipt, TargetDocument
 from pipeline.codes import TARGET_REFERENCE_MISSING, TARGET_REFUSED
 from pipeline.errors import OutcomeUnknown, PermanentError, PipelineError, TransientError
@@ -107,10 +107,10 @@ async def test_an_answer_that_could_not_be_written_down_is_found_in_the_target_n
 async def test_a_target_with_unique_references_needs_no_lease():
     target, postings = MemoryTarget(unique_reference=True), MemoryPostings()
     await post(DOCUMENT, context_of(target, postings))
-    assert postings.leased == set()
+    assert postings.leased == {}
     with_lease = MemoryPostings()
     await post(DOCUMENT, context_of(MemoryTarget(), with_lease))
-    assert with_lease.leased == {DOCUMENT.reference}
+    assert set(with_lease.leased) == {DOCUMENT.reference}
 
 
 async def test_a_correction_tells_the_target_what_it_replaces():
@@ -230,7 +230,7 @@ async def test_whatever_the_calls_come_to_the_document_is_created_once(failures:
 
 
 async def test_while_somebody_else_may_be_calling_it_is_looked_at_soon_and_then_less_often():
-    target, postings = MemoryTarget(), MemoryPostings(leased={DOCUMENT.reference})
+    target, postings = MemoryTarget(), MemoryPostings(leased={DOCUMENT.reference: NOW})
     context = context_of(target, postings)
     with pytest.raises(TransientError) as first:
         await post(DOCUMENT, context)
@@ -247,18 +247,55 @@ async def test_a_call_that_was_refused_for_now_holds_nobody_up():
     target, postings = MemoryTarget(failures=[BUSY]), MemoryPostings()
     with pytest.raises(TransientError):
         await post(DOCUMENT, context_of(target, postings))
-    assert postings.leased == set()
+    assert postings.leased == {}
     await post(DOCUMENT, context_of(target, postings))
     assert DOCUMENT.reference in target.held
 
 
 async def test_what_the_target_does_not_know_yet_is_given_some_time_to_come():
     missing = (False, PermanentError(TARGET_REFERENCE_MISSING, "no project 'P-1'"))
-    target, postings = MemoryTarget(failures=[missing] * reference_attempts_max), MemoryPostings()
+    attempts = len(reference_waits_ms) + 1
+    target, postings = MemoryTarget(failures=[missing] * attempts), MemoryPostings()
     context = context_of(target, postings)
-    for attempt in range(1, reference_attempts_max):
-        with pytest.raises(TransientError, match="no project 'P-1'"):
+    for attempt, wait_ms in enumerate(reference_waits_ms, 1):
+        with pytest.raises(TransientError, match="no project 'P-1'") as waits:
             await post(DOCUMENT, replace(context, envelope=replace(context.envelope, attempt=attempt)))
+        assert waits.value.retry_after_ms == wait_ms
     with pytest.raises(PermanentError) as refused:
-        await post(DOCUMENT, replace(context, envelope=replace(context.envelope, attempt=reference_attempts_max)))
+        await post(DOCUMENT, replace(context, envelope=replace(context.envelope, attempt=attempts)))
     assert refused.value.code == TARGET_REFERENCE_MISSING
+
+
+class SilentTarget(MemoryTarget):
+    """Answers no question; whoever asks may be let go on with an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.over = asyncio.Event(), asyncio.Event()
+
+    async def find(self, reference: str) -> Found | None:
+        self.asked.set()
+        await self.over.wait()
+        raise TransientError("no answer")
+
+
+async def test_whoever_was_too_slow_does_not_end_the_lease_of_somebody_else():
+    """Else a third one would come to call while the second is at it."""
+    target, postings = SilentTarget(), MemoryPostings(announced={DOCUMENT.reference})
+    first = asyncio.ensure_future(post(DOCUMENT, context_of(target, postings)))
+    await target.asked.wait()
+    postings.lapse()
+    second = await postings.intend("r-1", DOCUMENT, lease_ms=30_000)
+    target.over.set()
+    with pytest.raises(TransientError):
+        await first
+    assert postings.leased == {DOCUMENT.reference: second.leased_until}
+
+
+async def test_a_question_takes_no_longer_than_the_lease():
+    target, postings = SilentTarget(), MemoryPostings(announced={DOCUMENT.reference})
+    target.capabilities = replace(target.capabilities, call_timeout_ms=20)
+    with pytest.raises(TransientError, match="in time"):
+        await post(DOCUMENT, context_of(target, postings))
+    assert postings.doubts == {}
+    assert target.calls == []

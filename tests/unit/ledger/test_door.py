@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from connectors.door import Door, DoorClosed
+from pipeline.errors import OutcomeUnknown, TransientError
 
 
 class Recorder:
@@ -151,12 +152,30 @@ async def test_a_caller_who_gives_up_during_the_call_stops_nobody_else() -> None
     assert await second == 4
 
 
-async def test_closing_answers_those_inside_and_takes_no_more() -> None:
+async def test_closing_answers_the_call_under_way_and_sends_none_of_those_that_wait() -> None:
     recorder = Recorder()
+    recorder.free.clear()
     door = Door(recorder.send, bulk_max=1)
     callers = [asyncio.ensure_future(door.call(number)) for number in (1, 2, 3)]
     await until(lambda: recorder.calls)
-    await door.close()
-    assert await asyncio.gather(*callers) == [2, 4, 6]
+    closing = asyncio.ensure_future(door.close(within_s=60))
+    await until(lambda: callers[1].done())
+    recorder.free.set()
+    await closing
+    first, *others = await asyncio.gather(*callers, return_exceptions=True)
+    assert first == 2
+    assert [type(other) for other in others] == [TransientError, TransientError]
+    assert recorder.calls == [[1]]
     with pytest.raises(DoorClosed):
         await door.call(4)
+
+
+async def test_a_call_that_hangs_is_cut_off_and_its_outcome_unknown() -> None:
+    recorder = Recorder()
+    recorder.free.clear()
+    door = Door(recorder.send, bulk_max=1)
+    caller = asyncio.ensure_future(door.call(1))
+    await until(lambda: recorder.calls)
+    await door.close(within_s=0.01)
+    with pytest.raises(OutcomeUnknown):
+        await caller

@@ -9,7 +9,7 @@ from pipeline import codes
 from pipeline.errors import DependencyMissing, MappingMissing, OutcomeUnknown, PermanentError, TransientError
 from pipeline.judgement import Ended, Failed, Parked, Passed, Retried, judge, judge_waiting
 from pipeline.outcome import Duplicate
-from pipeline.retry import unknown_free_ms
+from pipeline.retry import outage_free_ms
 from pipeline.stage import Context, Stage, stage
 from tests.unit.pipeline.batches import a_context, an_expense, an_item, passes
 
@@ -71,7 +71,7 @@ def test_waiting_for_an_open_circuit_burns_no_attempt():
 
 
 def test_an_unknown_outcome_that_stays_unknown_says_so():
-    verdict = verdict_of(OutcomeUnknown("no answer"), attempt=8, failing_for_ms=unknown_free_ms)
+    verdict = verdict_of(OutcomeUnknown("no answer"), attempt=8, failing_for_ms=outage_free_ms)
     assert isinstance(verdict, Failed)
     assert verdict.failure.code == codes.OUTCOME_UNKNOWN.name
 
@@ -80,11 +80,25 @@ def test_a_call_that_is_not_answered_is_an_outage_at_first_and_burns_no_attempt(
     verdict = verdict_of(OutcomeUnknown("no answer"), attempt=8)
     assert isinstance(verdict, Retried)
     assert not verdict.burns
-    later = verdict_of(OutcomeUnknown("no answer"), failing_for_ms=unknown_free_ms - 1)
-    assert later == Retried(unknown_free_ms - 1, burns=False, reason="no answer")
-    too_late = verdict_of(OutcomeUnknown("no answer"), failing_for_ms=unknown_free_ms)
+    later = verdict_of(OutcomeUnknown("no answer"), failing_for_ms=outage_free_ms - 1)
+    assert later == Retried(outage_free_ms - 1, burns=False, reason="no answer")
+    too_late = verdict_of(OutcomeUnknown("no answer"), failing_for_ms=outage_free_ms)
     assert isinstance(too_late, Retried)
     assert too_late.burns
+
+
+def test_what_was_given_time_and_has_not_come_is_refused_by_its_own_code():
+    def waits(record: Document, context: Context) -> Validated:
+        try:
+            raise PermanentError(codes.TARGET_REFERENCE_MISSING, "no project 'P-1'")
+        except PermanentError as error:
+            raise TransientError(str(error)) from error
+
+    context = a_context(an_item(an_expense()), attempt=3)
+    assert isinstance(judge(stage(waits), context, attempts_max=8), Retried)
+    last = judge(stage(waits), context, attempts_max=3)
+    assert isinstance(last, Failed)
+    assert (last.failure.code, last.failure.owner) == ("TARGET_REFERENCE_MISSING", "pmo")
 
 
 def test_an_unplanned_error_is_dead_after_three_attempts_and_names_its_place():
