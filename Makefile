@@ -2,7 +2,7 @@
 # requirements.lock (scripts/setup, which does nothing when it already does).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tryton test chaos trial bench bench-erp erp check fmt setup lock
+.PHONY: help demo demo-tryton test thorough chaos trial bench bench-erp erp check fmt setup lock
 
 # What the calling shell has set up for another project stays out of this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON
@@ -24,7 +24,10 @@ demo-tryton: setup ## The same month into a real ERP as well, Tryton, and tied o
 	@$(python) scripts/erp.py demo $(ARGS)
 
 test: check ## check, then every test, on real RabbitMQ, PostgreSQL and Redis (found, or started for the run)
-	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m pytest $(ARGS)
+	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m pytest -m "not thorough" $(ARGS)
+
+thorough: setup ## What `make test` leaves out: Tryton 8.2, and Tryton on PostgreSQL; about 10 minutes
+	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m pytest -m thorough $(ARGS)
 
 chaos: setup ## 20,000 records while servers and workers break, on servers of its own; about 10 minutes (ARGS="--seed 7")
 	@$(python) -m tests.chaos $(ARGS)

@@ -25,6 +25,18 @@ PREPARING = (
 )
 
 
+#: What takes a second series or a second kind of database: for `make thorough`, since `make test` has to stay short.
+THOROUGH = {"newer_erp", "stricter_erp", "tryton_8_2", "postgres_erp_template", "postgres_erp"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before pytest leaves out what `-m` leaves out."""
+    for item in items:
+        if THOROUGH & asked_for(item):
+            item.add_marker(pytest.mark.thorough)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """The test that may have to prepare has the time for it; those after it are as bounded as any other."""
     for fixtures in PREPARING:
