@@ -32,8 +32,8 @@ thorough: setup ## What `make test` leaves out: Tryton 8.2, and Tryton on Postgr
 chaos: setup ## 20,000 records while servers and workers break, on servers of its own; about 10 minutes (ARGS="--seed 7")
 	@$(python) -m tests.chaos $(ARGS)
 
-trial: setup ## 5,000 time entries into Tryton over a bad network, its server and our workers ending meanwhile (TIEOUT_TRIAL_SEED=7)
-	@TIEOUT_TRIAL_RECORDS=5000 TIEOUT_TRIAL_DOWN_S=60 $(python) scripts/servers.py run $(SERVERS) -- \
+trial: setup ## 5,000 time entries into Tryton over a bad network, its server and our workers ending meanwhile (ERP_TRIAL_SEED=7)
+	@ERP_TRIAL_RECORDS=5000 ERP_TRIAL_DOWN_S=60 $(python) scripts/servers.py run $(SERVERS) -- \
 		$(python) -m pytest -s tests/acceptance/test_into_tryton.py $(ARGS)
 
 bench: ## Beside Dramatiq, Celery, FastStream, Taskiq and raw pika, on the same servers; about 20 minutes (ARGS=--quick: a few)

@@ -16,6 +16,8 @@ from pipeline.ports import Found
 
 #: A search of texts looks at every line for every pattern: so many at once stay within a request's time.
 patterns_max = 40
+#: Conditions that each look at few lines, worker and day being known; databases bound how deep they may be nested.
+conditions_max = 200
 #: Lines whose id is remembered, where Tryton has no key to find them by.
 known_count_max = 100_000
 
@@ -67,9 +69,11 @@ class TimeReader:
 
     async def where_booked(self, lines: Sequence[Line]) -> dict[str, Held]:
         """What Tryton holds of these lines' subjects, as long as it is for the same worker and day: quickly found."""
-        pairs = dict.fromkeys((line.employee, line.body.date) for line in lines)
-        where = ["OR", *[[["employee", "=", employee], ["date", "=", day]] for employee, day in pairs]]
-        found = _sorted_by_subject(await self._where([where]), {line.subject for line in lines})
+        found: dict[str, Held] = {}
+        for start in range(0, len(lines), conditions_max):
+            some = lines[start : start + conditions_max]
+            where = ["OR", *map(_booked_as, some)]
+            found |= _sorted_by_subject(await self._where([where]), {line.subject for line in some})
         for subject, held in found.items():
             self.know(subject, held.id)
         return found
@@ -139,6 +143,11 @@ class TimeReader:
             there = await self._rpc.call(MODEL, "fields_get", None)
             self._fields = (*FIELDS, INVOICED) if INVOICED in there else FIELDS
         return self._fields
+
+
+def _booked_as(line: Line) -> list[Any]:
+    mark = reference_search(beginning_of(line.subject))
+    return [["employee", "=", line.employee], ["date", "=", line.body.date], ["description", "like", mark]]
 
 
 def _sorted_by_subject(lines: Iterable[Held], subjects: Collection[str]) -> dict[str, Held]:

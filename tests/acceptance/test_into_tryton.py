@@ -1,8 +1,8 @@
 """Time entries into a real ERP, over a network that loses answers, while its server and our workers end and begin.
 again.
 
-TIEOUT_TRIAL_RECORDS says how many (`make trial` takes 5,000), TIEOUT_TRIAL_SEED how they are disturbed,
-TIEOUT_TRIAL_DOWN_S for how long the ERP is away in the second test. With `-s` the tables are shown.
+ERP_TRIAL_RECORDS says how many (`make trial` takes 5,000), ERP_TRIAL_SEED how they are disturbed,
+ERP_TRIAL_DOWN_S for how long the ERP is away in the second test. With `-s` the tables are shown.
 """
 
 import os
@@ -24,9 +24,9 @@ from tests.erp.trial import held, judged, print_report, rows_of, write_files
 from tests.faults.plan import FaultPlan
 from tryton import Tryton
 
-RECORDS = int(os.environ.get("TIEOUT_TRIAL_RECORDS", "160"))
-SEED = int(os.environ.get("TIEOUT_TRIAL_SEED", "2026"))
-DOWN_S = float(os.environ.get("TIEOUT_TRIAL_DOWN_S", "5"))
+RECORDS = int(os.environ.get("ERP_TRIAL_RECORDS", "160"))
+SEED = int(os.environ.get("ERP_TRIAL_SEED", "2026"))
+DOWN_S = float(os.environ.get("ERP_TRIAL_DOWN_S", "5"))
 
 pytestmark = pytest.mark.timeout(1_800)
 
