@@ -52,6 +52,10 @@ def receipt(model: str, number: int, state: str = POSTED, at: datetime | None = 
     return Receipt(target_id=f"{model},{number}", state=state, at=at or datetime.now(UTC))
 
 
+def number_in(receipt: Receipt) -> int:
+    return int(receipt.target_id.rpartition(",")[2])
+
+
 def refused(message: str) -> PermanentError:
     return PermanentError(TARGET_REFUSED, f"tryton: {message}")
 
