@@ -29,6 +29,8 @@ from contracts.money import Money
 from pipeline.errors import OutcomeUnknown, PermanentError, PipelineError, TransientError
 from pipeline.ports import Total
 
+#: What the reference of an invoice begins with that was posted, taken back, and made anew.
+UNDONE = "undone "
 #: How often what others have done meanwhile is looked at again, before the broker is left to wait.
 rounds_max = 5
 #: Tryton numbers moves one at a time, and sends away at once who comes meanwhile (503): a few tries, then the broker.
@@ -160,6 +162,7 @@ class Billing:
         """Look, and do what is next for each."""
         looked = await self.held(left)
         held = {one: standing for one in left if (standing := putting.standing(one, looked.get(one, ())))}
+        await self._make_way([one for several in looked.values() for one in several if one.cancelled], putting)
         fresh = [reference for reference in left if reference not in held]
         made = await bisected(fresh, lambda some: self._create([putting.wanted[one].values for one in some]))
         for reference, outcome in zip(fresh, made, strict=True):
@@ -179,6 +182,15 @@ class Billing:
             elif not surplus:
                 drafts.append(first)
         await self._post(drafts, putting)
+
+    async def _make_way(self, cancelled: Sequence[Invoice], putting: Putting) -> None:
+        """Call those otherwise that something is made anew for: Tryton warns of a second one of the same reference."""
+        pairs: list[Any] = []
+        for one in cancelled:
+            if putting.wanted[one.reference].anew:
+                pairs += [one.id], {"reference": f"{UNDONE}{one.reference}"}
+        if pairs:
+            await self._rpc.call(INVOICE, "write", *pairs)
 
     async def _discard(self, draft: Invoice, putting: Putting) -> None:
         """Remove a draft that is refused, or is not what the document asks for; whoever can't looks again, once."""
