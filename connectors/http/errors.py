@@ -9,7 +9,8 @@ from connectors.http.pointers import first, values
 from connectors.http.secrets import Redactor
 
 #: What a fault means for what happens next; `outcome.error_for` makes the pipeline's error of it.
-Means = Literal["refused", "period_closed", "transient", "throttled", "unknown", "login"]
+#: `busy`: it is there and well, and will take the same call once others are done.
+Means = Literal["refused", "period_closed", "transient", "busy", "throttled", "unknown", "login"]
 
 message_length_max = 500
 

@@ -55,6 +55,8 @@ def error_for(
         case "throttled":
             # Nobody's attempt: the same call will be taken as soon as there is room.
             return TargetBusy(text, retry_after_ms=retry_after_ms, burns_attempt=False)
+        case "busy":
+            return TargetBusy(text, retry_after_ms=retry_after_ms)
         case "transient" if fault.status // 100 in (2, 4):
             return TargetBusy(text, retry_after_ms=retry_after_ms)
         case "transient":

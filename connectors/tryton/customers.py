@@ -28,7 +28,7 @@ class Customers:
     bulk_max = 100
 
     def __init__(self, rpc: Rpc, lookups: Lookups) -> None:
-        self._rpc, self._lookups = rpc, lookups
+        self._rpc = rpc
         self._parties = Parties(rpc, CUSTOMER)
         self._beginning = f"{rpc.config.name}/{self.document_type}/"
 
@@ -54,7 +54,6 @@ class Customers:
                 )
             put = await self._parties.put(list(wanted.values()))
             outcomes |= {place: put[one.key] for place, one in wanted.items()}
-        self._lookups.customers.forget([body.customer for body in bodies.values()])
         return [outcomes[place] for place in range(len(documents))]
 
     async def find_bulk(self, references: Sequence[str]) -> list[Found | None]:

@@ -2,18 +2,20 @@
 
 A correction posts the new invoice and then takes the old one back, in this order: what is refused (a closed month)
 leaves the old one as it was. The new one says in its comment what it replaces; while that still stands, the correction
-is not done, so it is not found, and whoever looked goes on where it stopped.
+is not done, so it is not found, and whoever looked goes on where it stopped. Where the old one can't be taken back, the
+new one is, so that one of them counts; it does not stand in the way of the same correction later.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from connectors.tryton.billing import INVOICE, Billing, Invoice
+from connectors.tryton.billing import Billing
 from connectors.tryton.customers import bodies_of
-from connectors.tryton.handler import Outcome, receipt, refused
+from connectors.tryton.handler import Outcome, in_doubt, receipt, refused
+from connectors.tryton.held_invoices import INVOICE, Invoice, Wanted
 from connectors.tryton.lookups import Lookups
 from connectors.tryton.mapping_expenses import SUPPLIER_INVOICE, ExpenseBody
 from connectors.tryton.mapping_masters import document_type_of
@@ -23,8 +25,8 @@ from connectors.tryton.payables import Payables, who_of
 from connectors.tryton.rpc import Rpc
 from contracts.channels import Receipt, TargetDocument
 from contracts.expense import Expense
-from pipeline.codes import NOT_IN_TARGET
-from pipeline.errors import PermanentError, PipelineError
+from pipeline.codes import NOT_IN_TARGET, PERIOD_CLOSED
+from pipeline.errors import PermanentError, PipelineError, TransientError
 from pipeline.ports import Found, Total
 
 _WHO = re.compile(r"\[tieout (worker|supplier) (\S+)\]")
@@ -49,33 +51,41 @@ class Expenses:
         refusals: dict[int, Outcome] = {}
         bodies = bodies_of(documents, ExpenseBody, refusals)
         replaced = await self._replaced([documents[place] for place in bodies])
+        hindrances = await self._hindrances(replaced.values())
         outcomes: dict[str, Outcome] = {}
         wanted: dict[str, ExpenseBody] = {}
         comments: dict[str, str] = {}
         for place, body in bodies.items():
             document = documents[place]
             old = replaced.get(document.replaces or "")
-            if old is not None and (problem := _hindrance(old)) is not None:
-                outcomes[document.reference] = problem
+            if old is not None and old.reference in hindrances:
+                outcomes[document.reference] = hindrances[old.reference]
             elif document.reference not in wanted:
                 wanted[document.reference] = body
                 comments[document.reference] = _comment(body, document.replaces if old else None)
         values = await self._payables.values(wanted, comments)
         outcomes |= {reference: one for reference, one in values.items() if isinstance(one, PipelineError)}
-        ready = {reference: one for reference, one in values.items() if isinstance(one, dict)}
-        outcomes |= await self._billing.put(ready)
-        for document in (documents[place] for place in bodies):
-            if (old := replaced.get(document.replaces or "")) and isinstance(outcomes[document.reference], Receipt):
-                try:
-                    await self._take_back(old)
-                except PipelineError as error:
-                    outcomes[document.reference] = error
+        totals = {documents[place].reference: documents[place].amount for place in bodies}
+        corrections = {
+            documents[place].reference: old
+            for place in bodies
+            if (old := replaced.get(documents[place].replaces or "")) is not None
+        }
+        outcomes |= await self._billing.put(
+            {
+                reference: Wanted(values=one, total=totals[reference], anew=reference in corrections)
+                for reference, one in values.items()
+                if isinstance(one, dict)
+            }
+        )
+        for reference, old in corrections.items():
+            outcomes[reference] = await self._corrected(reference, old, outcomes[reference])
         return [refusals.get(place) or outcomes[document.reference] for place, document in enumerate(documents)]
 
     async def find_bulk(self, references: Sequence[str]) -> list[Found | None]:
-        held = await self._billing.held(references)
+        held = await self._billing.tidied(references)
         first = {reference: several[0] for reference, several in held.items() if self._billing.counts(several[0])}
-        replaced = {reference: old for reference, one in first.items() if (old := _replaces(one)) and not one.cancelled}
+        replaced = {reference: old for reference, one in first.items() if (old := _replaces(one))}
         standing = await self._billing.held(replaced.values()) if replaced else {}
         undone = {reference for reference, old in replaced.items() if _stands(standing.get(old, ()))}
         found = await self._founds([one for reference, one in first.items() if reference not in undone])
@@ -90,7 +100,7 @@ class Expenses:
         if not held:
             raise PermanentError(NOT_IN_TARGET, f"tryton: no supplier invoice under {reference!r} to take back")
         invoice = held[0]
-        if (problem := _hindrance(invoice)) is not None:
+        if problem := (await self._hindrances([invoice])).get(reference):
             raise problem
         await self._take_back(invoice)
         return receipt(INVOICE, invoice.id)
@@ -106,6 +116,41 @@ class Expenses:
         held = await self._billing.held(references) if references else {}
         return {reference: several[0] for reference, several in held.items() if _stands(several)}
 
+    async def _hindrances(self, invoices: Collection[Invoice]) -> dict[str, PermanentError]:
+        """Why those that can't be taken back can't be, by reference, as far as that can be told before."""
+        days = {one.date for one in invoices if one.in_books and one.date}
+        closed = await self._billing.closed_days(days) if days else set()
+        found = {}
+        for one in invoices:
+            number = f"invoice {one.number} ({one.reference})"
+            if one.state == "paid":
+                found[one.reference] = refused(
+                    f"{number} is paid: undo the payment in Tryton, or settle the difference there by hand and discard"
+                    " this"
+                )
+            elif one.in_books and one.date in closed:
+                message = f"tryton: {number} can't be taken back: neither its period is open nor today's"
+                found[one.reference] = PermanentError(PERIOD_CLOSED, message)
+        return found
+
+    async def _corrected(self, reference: str, old: Invoice, outcome: Outcome) -> Outcome:
+        """The end of a correction, once the new invoice is there or refused: of the two, one stands."""
+        if isinstance(outcome, Receipt):
+            try:
+                await self._take_back(old)
+            except PermanentError as error:
+                outcome = error
+            except TransientError as error:
+                return in_doubt(error)
+        if isinstance(outcome, PermanentError):
+            try:
+                # From this try, or from one before.
+                for new in (await self._billing.held([reference])).get(reference, ()):
+                    await self._take_back(new)
+            except PipelineError as error:
+                return in_doubt(error)
+        return outcome
+
     async def _take_back(self, invoice: Invoice) -> None:
         if invoice.cancelled:
             return
@@ -113,22 +158,12 @@ class Expenses:
             await self._billing.cancel(invoice)
         except PermanentError:
             held = await self._billing.held([invoice.reference])
-            if _stands(held.get(invoice.reference, ())):
+            if any(one.id == invoice.id and not one.cancelled for one in held.get(invoice.reference, ())):
                 raise
 
     async def _founds(self, invoices: Sequence[Invoice]) -> dict[str, Found]:
         called = await self._payables.called({one.id: (one.party, *_who(one)) for one in invoices})
         return {one.reference: _found(one, called[one.id]) for one in invoices}
-
-
-def _hindrance(invoice: Invoice) -> PermanentError | None:
-    """Why an invoice that stands can't be taken back."""
-    if invoice.state == "paid":
-        return refused(
-            f"invoice {invoice.number} ({invoice.reference}) is paid: undo the payment in Tryton, or settle the"
-            " difference there by hand and discard this"
-        )
-    return None
 
 
 def _stands(invoices: Sequence[Invoice]) -> bool:

@@ -11,8 +11,10 @@ from pipeline.errors import PermanentError, TransientError
 USER_ERROR, USER_WARNING = "UserError", "UserWarning"
 CONCURRENCY, LOGIN = "ConcurrencyException", "LoginException"
 
+#: Somebody else is writing: Tryton says so with a 503, which from others means that nobody is there.
+LOCKED = "could not obtain lock|database is locked|could not serialize"
 #: For answers with a status of their own, whose bodies are pages of HTML.
-STATUSES = ErrorShape()
+STATUSES = ErrorShape(rules=(Rule(means="busy", status=503, pattern=LOCKED),))
 
 #: What Tryton says in `error`. The words are those of `language`, which every call asks for.
 RULES = (
@@ -26,7 +28,9 @@ RULES = (
 )
 language = "en"
 
-_NO_RIGHTS = "You are not allowed to"
+#: Of rights in general; those to one field, or by a rule to some records, are a matter of the document.
+_NO_RIGHTS, _NO_ACCESS = "You are not allowed to", "You are not allowed to access"
+_WHOEVER_ASKS = (401, 403, 404, 405)
 _UNIQUE = " must be unique"
 
 
@@ -89,7 +93,7 @@ def sorted_out(error: PermanentError | TransientError, fault: Fault) -> Permanen
 
 def concerns_every_document(fault: Fault) -> bool:
     """Whether any other document would be refused as well: rights, an address that is not there."""
-    return fault.status != 200 or (fault.kind == USER_ERROR and fault.message.startswith(_NO_RIGHTS))
+    return fault.status in _WHOEVER_ASKS or (fault.kind == USER_ERROR and fault.message.startswith(_NO_ACCESS))
 
 
 def _said(redactor: Redactor, *texts: str) -> str:

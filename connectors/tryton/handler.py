@@ -10,7 +10,7 @@ from connectors.http.outcome import TargetRefused
 from connectors.tryton.faults import concerns_every_document
 from contracts.channels import Receipt, TargetDocument
 from pipeline.codes import TARGET_REFUSED
-from pipeline.errors import PermanentError, PipelineError, TransientError
+from pipeline.errors import OutcomeUnknown, PermanentError, PipelineError, TransientError
 from pipeline.ports import Found, Total
 
 Outcome = Receipt | PipelineError
@@ -52,6 +52,10 @@ def receipt(model: str, number: int, state: str = POSTED, at: datetime | None = 
     return Receipt(target_id=f"{model},{number}", state=state, at=at or datetime.now(UTC))
 
 
+def number_in(receipt: Receipt) -> int:
+    return int(receipt.target_id.rpartition(",")[2])
+
+
 def refused(message: str) -> PermanentError:
     return PermanentError(TARGET_REFUSED, f"tryton: {message}")
 
@@ -62,6 +66,16 @@ def body_of(document: TargetDocument, shape: type[Body]) -> Body:
         return msgspec.json.decode(document.body, type=shape)
     except msgspec.MsgspecError as error:
         raise refused(f"{document.kind} {document.reference}: {error}") from None
+
+
+def in_doubt(error: PipelineError) -> OutcomeUnknown:
+    """The outcome of a document when a call failed after another one had written something of it, or may have."""
+    if isinstance(error, OutcomeUnknown):
+        return error
+    again = error if isinstance(error, TransientError) else TransientError("")
+    unknown = OutcomeUnknown(f"written in part, then: {error}", retry_after_ms=again.retry_after_ms)
+    unknown.burns_attempt = again.burns_attempt
+    return unknown
 
 
 async def bisected(
@@ -84,8 +98,6 @@ async def bisected(
     half = len(items) // 2
     first = await bisected(items[:half], write)
     if failed := next((outcome for outcome in first if isinstance(outcome, TransientError)), None):
-        not_sent = TransientError(
-            f"not sent: {failed}", retry_after_ms=failed.retry_after_ms, burns_attempt=failed.burns_attempt
-        )
+        not_sent = TransientError(f"not sent: {failed}", retry_after_ms=failed.retry_after_ms, burns_attempt=False)
         return [*first, *[not_sent] * (len(items) - half)]
     return [*first, *await bisected(items[half:], write)]

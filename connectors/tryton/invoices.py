@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from connectors.tryton.billing import DRAFTS, INVOICE, Billing, Invoice
+from connectors.tryton.billing import Billing
 from connectors.tryton.customers import bodies_of
 from connectors.tryton.handler import Outcome, receipt, refused
+from connectors.tryton.held_invoices import DRAFTS, INVOICE, Invoice, Wanted
 from connectors.tryton.lookups import Lookups
 from connectors.tryton.parties import CUSTOMER, Party, held_parties, parties_where, the_one, written_since
 from connectors.tryton.projects import missing_customer
@@ -80,11 +81,14 @@ class CustomerInvoices:
         wanted = {documents[place].reference: body for place, body in bodies.items()}
         values = await self._values(wanted)
         outcomes: dict[str, Outcome] = {key: one for key, one in values.items() if isinstance(one, PipelineError)}
-        outcomes |= await self._billing.put({key: one for key, one in values.items() if isinstance(one, dict)})
+        totals = {documents[place].reference: documents[place].amount for place in bodies}
+        outcomes |= await self._billing.put(
+            {key: Wanted(values=one, total=totals[key]) for key, one in values.items() if isinstance(one, dict)}
+        )
         return [refusals.get(place) or outcomes[document.reference] for place, document in enumerate(documents)]
 
     async def find_bulk(self, references: Sequence[str]) -> list[Found | None]:
-        held = await self._billing.held(references)
+        held = await self._billing.tidied(references)
         found = await self._founds([several[0] for several in held.values() if self._billing.counts(several[0])])
         return [found.get(reference) for reference in references]
 

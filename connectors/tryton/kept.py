@@ -13,15 +13,19 @@ kept_count_max = 50_000
 
 
 class Kept(Generic[Key, Value]):
-    """Answers of `fetch` by key. `fetch` is given at most `bulk_max` keys, and leaves out what is not there."""
+    """Answers of `fetch` by key. `fetch` is given at most `bulk_max` keys, and leaves out what is not there.
+
+    `keeps`: whether an answer is kept, and not asked for again each time.
+    """
 
     def __init__(
         self,
         fetch: Callable[[list[Key]], Awaitable[Mapping[Key, Value]]],
         bulk_max: int,
         clock: Callable[[], float] = time.monotonic,
+        keeps: Callable[[Value], bool] = lambda value: True,
     ) -> None:
-        self._fetch, self._bulk_max, self._clock = fetch, bulk_max, clock
+        self._fetch, self._bulk_max, self._clock, self._keeps = fetch, bulk_max, clock, keeps
         self._values: dict[Key, tuple[Value, float]] = {}
 
     async def of(self, keys: Iterable[Key]) -> dict[Key, Value]:
@@ -43,6 +47,7 @@ class Kept(Generic[Key, Value]):
     def _keep(self, fetched: Mapping[Key, Value], now: float) -> None:
         for key, value in fetched.items():
             self._values.pop(key, None)
-            self._values[key] = value, now
+            if self._keeps(value):
+                self._values[key] = value, now
         while len(self._values) > kept_count_max:
             self._values.pop(next(iter(self._values)))

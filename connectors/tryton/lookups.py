@@ -2,7 +2,7 @@
 
 | ours | is in Tryton |
 |---|---|
-| customer, worker | the one party that is meant by it: see `parties` |
+| worker | the one party that is meant by it: see `parties` |
 | worker, for time | the employees of that party in our company, those who have left too |
 | project | the `project.work` of type project whose key this is: the one in its comment, else its number |
 | task | the `project.work` of type task below that project whose key this is |
@@ -12,14 +12,13 @@ A key that several works have means the one whose comment says so, else the olde
 
 from collections.abc import Collection, Iterable
 from datetime import date
-from functools import partial
 from typing import Any
 
 import msgspec
 
 from connectors.tryton.kept import Kept
 from connectors.tryton.markers import key_in, key_search
-from connectors.tryton.parties import CUSTOMER, WORKER, held_parties
+from connectors.tryton.parties import WORKER, held_parties
 from connectors.tryton.rpc import ALL, Rpc
 
 #: Keys in one search: each is a condition of its own, and databases bound how deep those may be nested.
@@ -62,15 +61,22 @@ class Lookups:
 
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
-        self.customers: Kept[str, int] = Kept(partial(self._parties, CUSTOMER), keys_max)
-        self.workers: Kept[str, int] = Kept(partial(self._parties, WORKER), keys_max)
+        self.workers: Kept[str, int] = Kept(self._workers, keys_max)
         self.employees: Kept[str, tuple[Employee, ...]] = Kept(self._employees, keys_max)
-        self.projects: Kept[str, Work] = Kept(self._projects, keys_max)
-        self.works: Kept[Place, Work] = Kept(self._works, keys_max)
+        # Where no time can be booked, people are told to change that in Tryton, and try again.
+        self.projects: Kept[str, Work] = Kept(self._projects, keys_max, keeps=_is_bookable)
+        self.works: Kept[Place, Work] = Kept(self._works, keys_max, keeps=_is_bookable)
         self.places: Kept[int, Place] = Kept(self._places, self._rpc.config.page_max)
 
-    async def _parties(self, role: str, keys: list[str]) -> dict[str, int]:
-        held = await held_parties(self._rpc, role, keys)
+    def forget_time(self, worker: str, place: Place) -> None:
+        """Ask anew who a worker is, and where a place is."""
+        self.workers.forget([worker])
+        self.employees.forget([worker])
+        self.projects.forget([place.project])
+        self.works.forget([place])
+
+    async def _workers(self, keys: list[str]) -> dict[str, int]:
+        held = await held_parties(self._rpc, WORKER, keys)
         # Several are nobody in particular.
         return {key: parties[0].id for key, parties in held.items() if len(parties) == 1}
 
@@ -144,6 +150,10 @@ def _work_of(record: dict[str, Any]) -> Work:
         parent=record["parent"],
         timesheet=next(iter(record["timesheet_works"]), None),
     )
+
+
+def _is_bookable(work: Work) -> bool:
+    return work.timesheet is not None
 
 
 def _by_key(works: Iterable[Work]) -> dict[str, Work]:

@@ -43,12 +43,13 @@ class TrytonTranslator:
                 return expense_document(self._name, expense, enriched, reference, context)
             case TimeEntry() as entry:
                 return time_document(self._name, entry, enriched, reference)
-        message = f"{self._name}: {type(enriched.document).__name__} is not taken: correct [[routing]] in the rules"
-        raise PermanentError(TARGET_REFUSED, message)
+            case other:
+                message = f"{self._name}: {type(other).__name__} is not taken: correct [[routing]] in the rules"
+                raise PermanentError(TARGET_REFUSED, message)
 
 
 def time_document(target: str, entry: TimeEntry, enriched: Enriched, reference: str) -> TargetDocument:
-    """A timesheet line of the attribution's worker and project. Raises PermanentError: it names no project."""
+    """A timesheet line of the attribution's worker and project. Raises PermanentError: it names none."""
     attribution = enriched.attribution
     project = attribution.project or entry.project
     if project is None:

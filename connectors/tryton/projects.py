@@ -4,12 +4,13 @@ Their keys stand in the comment, as lines of their own: `[tieout P-100]`, and `[
 record of our books that wrote the project last and the customer it named. Not in the name: Tryton prints that on the
 customer's invoices. Where a client may set `project.work.number` (8.0), it is our key as well, unless Tryton's own
 sequence could come to it; nobody has a number twice, so two who make the same project at once make one. Elsewhere
-(8.2) each looks again after making one, and of several the oldest stays.
+(8.2) each looks again after making one, and takes its own back where there is an older one. Others are left alone:
+people copy projects, and Tryton copies the comment with them. Of several the oldest counts.
 
 A task that the source no longer has stays in Tryton, with the time that is booked on it.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ import msgspec
 
 from connectors.tryton.customers import bodies_of, counted, stays, waves
 from connectors.tryton.faults import AlreadyThere, StaleRecord
-from connectors.tryton.handler import Outcome, bisected, receipt
+from connectors.tryton.handler import Outcome, bisected, number_in, receipt
 from connectors.tryton.lookups import Lookups
 from connectors.tryton.mapping_masters import PROJECT as KIND
 from connectors.tryton.mapping_masters import ProjectBody, document_type_of
@@ -100,7 +101,6 @@ class Projects:
             if not left:
                 break
             held = await self._reader.with_keys([one.body.project for one in left])
-            await self._settle(held)
             fresh, stale = [], []
             for one in left:
                 key = one.body.project
@@ -111,24 +111,25 @@ class Projects:
                     stale.append((one, several[0], changes))
                 else:
                     outcomes[key] = receipt(WORK, several[0].id, at=several[0].written)
-            for made, outcome in zip(fresh, await bisected(fresh, self._create), strict=True):
-                outcomes[made[0].body.project] = outcome
+            for (one, _), outcome in zip(fresh, await bisected(fresh, self._create), strict=True):
+                outcomes[one.body.project] = outcome
             for written, outcome in zip(stale, await bisected(stale, self._write), strict=True):
                 outcomes[written[0].body.project] = outcome
-            made_now = [one.body.project for one, _ in fresh if isinstance(outcomes[one.body.project], Receipt)]
+            keys = [one.body.project for one, _ in fresh]
+            made_now = {key: number_in(made) for key in keys if isinstance(made := outcomes[key], Receipt)}
             again = await self._reader.with_keys(made_now)
-            await self._settle(again)
+            await self._settle(again, set(made_now.values()))
             outcomes |= {key: receipt(WORK, several[0].id, at=several[0].written) for key, several in again.items()}
         return outcomes
 
-    async def _settle(self, held: dict[str, list[HeldProject]]) -> None:
-        """Where two have made the same project (at once, or by a call that we thought lost), the oldest stays."""
-        for one in [one for several in held.values() for one in several[1:]]:
+    async def _settle(self, held: dict[str, list[HeldProject]], made: Collection[int]) -> None:
+        """Take back what we have just made, where somebody else has been quicker."""
+        for one in [one for several in held.values() for one in several[1:] if one.id in made]:
             try:
                 # Tasks first: Tryton deletes no project above them.
                 await self._rpc.call(WORK, "delete", [*(task.id for task in one.tasks.values()), one.id])
             except PermanentError:
-                # Somebody else has removed it, or time is booked on it: the oldest is it all the same.
+                # Time is booked on it already, or it is gone: the oldest is it all the same.
                 continue
 
     async def _create(self, fresh: Sequence[tuple[Put, bool]]) -> list[Outcome]:

@@ -14,7 +14,7 @@ from connectors.http.answer import Answer
 from connectors.http.auth import SessionLogin
 from connectors.http.client import Gate, HttpClient, HttpConfig
 from connectors.http.errors import Fault
-from connectors.http.outcome import TargetRefused, error_for
+from connectors.http.outcome import TargetBusy, TargetRefused, error_for
 from connectors.http.secrets import Secret
 from connectors.tryton.codec import Undecodable, decoded, encoded
 from connectors.tryton.config import TrytonConfig
@@ -173,6 +173,10 @@ class Rpc:
         request = {"id": number, "method": method, "params": encoded(parameters)}
         try:
             answer = await self._http.call("POST", path or self._path, json=request, writes=writes)
+        except TargetBusy as busy:
+            # A lock, held by somebody else: nobody's attempt, and no reason to slow down, which the gate would do.
+            busy.burns_attempt = False
+            raise
         except TargetRefused as refused:
             # By status: a page of HTML about a request that can't be right, whatever the document is.
             refused.owner = IT

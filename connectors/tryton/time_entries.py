@@ -9,21 +9,22 @@ Lines that are there are corrected and deleted under their own `_timestamp`.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
 from connectors.tryton.faults import AlreadyThere, StaleRecord
-from connectors.tryton.handler import Outcome, bisected, body_of, receipt, refused
-from connectors.tryton.lookups import Employee, Lookups, Work
+from connectors.tryton.handler import Outcome, bisected, in_doubt, receipt
+from connectors.tryton.lookups import Lookups
 from connectors.tryton.markers import subject_of
 from connectors.tryton.rpc import Rpc
+from connectors.tryton.time_outcomes import invoiced, line_of, made_of, outcome_of, readable, settled
 from connectors.tryton.time_reading import ProjectDay, TimeReader
 from connectors.tryton.timesheet import MODEL, TIMESHEET_LINE, Held, Line, TimesheetLine, key_of
 from contracts.channels import Receipt, TargetDocument
 from contracts.money import Money
-from pipeline.codes import NOT_IN_TARGET, TARGET_REFERENCE_MISSING
-from pipeline.errors import OutcomeUnknown, PermanentError, PipelineError, TransientError
+from pipeline.codes import NOT_IN_TARGET
+from pipeline.errors import PermanentError, PipelineError
 from pipeline.ports import Found, Total
 
 #: How often what somebody else has written meanwhile is read again before the broker is left to wait.
@@ -56,13 +57,28 @@ class TimeEntries:
             ([line for line in firsts.values() if line.document.replaces is None], self._create),
             ([line for line in firsts.values() if line.document.replaces is not None], self._correct),
         ):
-            for line, outcome in zip(chosen, await bisected(chosen, write), strict=True):
+            for line, outcome in zip(chosen, await self._written(chosen, write), strict=True):
                 outcomes[line.subject] = outcome
-                if isinstance(outcome, PermanentError):
-                    # What we looked up for it may be out of date.
-                    self._lookups.employees.forget([line.body.worker])
-                    self._lookups.works.forget([line.body.place])
-        return [line if isinstance(line, PipelineError) else _outcome(line, firsts, outcomes) for line in lines]
+        return [line if isinstance(line, PipelineError) else outcome_of(line, firsts, outcomes) for line in lines]
+
+    async def _written(
+        self, lines: Sequence[Line], write: Callable[[Sequence[Line]], Awaitable[Sequence[Outcome]]]
+    ) -> list[Outcome]:
+        """Their outcomes; what is refused is looked up and tried once more, where that has become somebody else."""
+        outcomes = dict(zip([line.subject for line in lines], await bisected(lines, write), strict=True))
+        refused = [line for line in lines if isinstance(outcomes[line.subject], PermanentError)]
+        for line in refused:
+            self._lookups.forget_time(line.body.worker, line.body.place)
+        try:
+            looked_up = await self._lines([line.document for line in refused])
+        except PipelineError:
+            # The others are written: they keep their outcomes.
+            return list(outcomes.values())
+        again = [
+            new for new, old in zip(looked_up, refused, strict=True) if isinstance(new, Line) and new.ids != old.ids
+        ]
+        outcomes |= zip([line.subject for line in again], await bisected(again, write), strict=True)
+        return list(outcomes.values())
 
     async def find_bulk(self, references: Sequence[str]) -> list[Found | None]:
         """One answer per reference, in order: what was corrected since is found under its new reference only."""
@@ -100,7 +116,7 @@ class TimeEntries:
                 message = f"{self._rpc.config.name}: no timesheet line under {reference!r} to reverse"
                 raise PermanentError(NOT_IN_TARGET, message)
             if held.invoice_line is not None:
-                raise _invoiced(held)
+                raise invoiced(held)
             try:
                 await self._rpc.call(MODEL, "delete", [held.id], context=_unchanged(MODEL, {held.id: held.stamp}))
             except StaleRecord as error:
@@ -131,16 +147,16 @@ class TimeEntries:
         bodies: list[TimesheetLine | PermanentError] = []
         for document in documents:
             try:
-                bodies.append(_body(document))
+                bodies.append(readable(document))
             except PermanentError as error:
                 bodies.append(error)
-        readable = [body for body in bodies if isinstance(body, TimesheetLine)]
-        employees = await self._lookups.employees.of(body.worker for body in readable)
-        works = await self._lookups.works.of(body.place for body in readable)
+        known = [body for body in bodies if isinstance(body, TimesheetLine)]
+        employees = await self._lookups.employees.of(body.worker for body in known)
+        works = await self._lookups.works.of(body.place for body in known)
         return [
             body
             if isinstance(body, PermanentError)
-            else _line(document, body, employees.get(body.worker), works.get(body.place))
+            else line_of(document, body, employees.get(body.worker), works.get(body.place))
             for document, body in zip(documents, bodies, strict=True)
         ]
 
@@ -162,7 +178,7 @@ class TimeEntries:
                 if not held:  # somebody else's, out of our sight
                     raise
                 there = [line for line in pending if line.subject in held]
-                outcomes |= {line.subject: _settled(line, held[line.subject]) for line in there}
+                outcomes |= {line.subject: settled(line, held[line.subject]) for line in there}
                 continue
             outcomes |= {line.subject: receipt(MODEL, number) for line, number in zip(pending, numbers, strict=True)}
         return [outcomes[line.subject] for line in lines]
@@ -176,15 +192,19 @@ class TimeEntries:
                 for record in await self._rpc.call("timesheet.work", "read", works, ["_timestamp"])
             }
             held = await self._reader.where_booked(lines)
-            outcomes = {line.subject: _settled(line, held[line.subject]) for line in lines if line.subject in held}
+            outcomes = {line.subject: settled(line, held[line.subject]) for line in lines if line.subject in held}
             if pending := [line for line in lines if line.subject not in outcomes]:
                 try:
                     await self._book(pending, stamps)
                 except StaleRecord as error:
                     await _wait(attempt, error)
                     continue
-                made = await self._reader.where_booked(pending)
-                outcomes |= {line.subject: _made(line, made.get(line.subject)) for line in pending}
+                try:
+                    made = await self._reader.where_booked(pending)
+                except PipelineError as error:
+                    outcomes |= {line.subject: in_doubt(error) for line in pending}
+                else:
+                    outcomes |= {line.subject: made_of(line, made.get(line.subject)) for line in pending}
             return [outcomes[line.subject] for line in lines]
         raise AssertionError("the last attempt returns or raises")
 
@@ -216,9 +236,9 @@ class TimeEntries:
                 if one is None:
                     continue
                 if one.mark is None or one.mark.reference != line.document.replaces:
-                    outcomes[line.subject] = _settled(line, one)
+                    outcomes[line.subject] = settled(line, one)
                 elif one.invoice_line is not None:
-                    outcomes[line.subject] = _invoiced(one)
+                    outcomes[line.subject] = invoiced(one)
                 else:
                     writes += [one.id], {**line.values(), "work": line.work}
                     stamps[one.id] = one.stamp
@@ -230,79 +250,11 @@ class TimeEntries:
                     await _wait(attempt, error)
                     continue
             absent = [line for line in lines if line.subject not in outcomes]
-            if absent:
-                made = await self._create(absent)
-                outcomes |= {line.subject: outcome for line, outcome in zip(absent, made, strict=True)}
+            # Its errors are those of the absent alone: the others are written.
+            made = await bisected(absent, self._create)
+            outcomes |= {line.subject: outcome for line, outcome in zip(absent, made, strict=True)}
             return [outcomes[line.subject] for line in lines]
         raise AssertionError("the last attempt returns or raises")
-
-
-def _body(document: TargetDocument) -> TimesheetLine:
-    if document.reference.count("/") < 4:
-        raise refused(f"{document.reference!r} is no posting key")
-    if document.replaces is not None and subject_of(document.replaces) != subject_of(document.reference):
-        raise refused(f"{document.replaces!r} is no earlier revision of {document.reference!r}")
-    body = body_of(document, TimesheetLine)
-    if body.hours <= 0 or document.amount.amount != document.amount.rounded().amount:
-        raise refused(f"{document.reference}: {body.hours} hours worth {document.amount} are not bookable")
-    return body
-
-
-def _line(
-    document: TargetDocument, body: TimesheetLine, employees: Sequence[Employee] | None, work: Work | None
-) -> Line | PermanentError:
-    if not employees:
-        return _unknown(f"worker {body.worker!r}", "a party with that code, or identifier, who is an employee")
-    task = f"task {body.task!r} of " if body.task else ""
-    if work is None:
-        return _unknown(f"{task}project {body.project!r}", "a work with that number, or key in its name")
-    if work.timesheet is None:
-        return _unknown(f"time on {task}project {body.project!r}", "'Available on timesheets' ticked on it")
-    employed = next((one for one in employees if one.employed_on(body.date)), employees[0])
-    return Line(document=document, body=body, employee=employed.id, work=work.timesheet, project_work=work.id)
-
-
-def _unknown(what: str, wanted: str) -> PermanentError:
-    return PermanentError(TARGET_REFERENCE_MISSING, f"tryton does not know {what}: it needs {wanted}")
-
-
-def _outcome(line: Line, firsts: dict[str, Line], outcomes: dict[str, Outcome]) -> Outcome:
-    """The outcome of the first document of this subject, if this one says the same."""
-    first = firsts[line.subject]
-    if first.reference != line.reference:
-        return TransientError(f"another revision of {line.subject} is on its way to tryton", burns_attempt=False)
-    if (first.body, first.mark) != (line.body, line.mark):
-        return refused(f"{line.reference!r} came twice with different content")
-    return outcomes[line.subject]
-
-
-def _settled(line: Line, held: Held) -> Outcome:
-    """The outcome of a document whose subject is there already."""
-    if held.mark is None:
-        return refused(
-            f"timesheet line {held.id} is the one of {line.subject!r}, and somebody has removed our mark from its"
-            " description: delete it, or put the mark back, then requeue"
-        )
-    if held.mark.reference == line.reference:
-        if held.says(line):
-            return held.receipt
-        return refused(f"{line.reference!r} is already posted with different content (timesheet line {held.id})")
-    if line.document.replaces is not None:
-        return TransientError(f"tryton: {line.document.replaces!r} has become {held.mark.reference!r}: look again")
-    return refused(f"timesheet line {held.id} is {held.mark.reference!r}, which {line.reference!r} does not correct")
-
-
-def _made(line: Line, held: Held | None) -> Outcome:
-    if held is None:
-        return OutcomeUnknown(f"tryton took {line.reference!r}, and does not show it")
-    return _settled(line, held)
-
-
-def _invoiced(held: Held) -> PermanentError:
-    return refused(
-        f"timesheet line {held.id} has been invoiced (invoice line {held.invoice_line}): cancel or credit that invoice"
-        " in Tryton, which frees the time, and requeue; or book the difference there and discard this one"
-    )
 
 
 def _unchanged(model: str, stamps: dict[int, str]) -> dict[str, dict[str, str]]:

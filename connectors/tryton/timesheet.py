@@ -58,6 +58,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return subject_of(self.document.reference)
 
     @property
+    def ids(self) -> tuple[int, int, int]:
+        """What was looked up for it."""
+        return self.employee, self.work, self.project_work
+
+    @property
     def mark(self) -> TimeMark:
         return TimeMark(
             reference=self.reference, amount=self.document.amount, hours=self.body.hours, worker=self.body.worker

@@ -2,17 +2,18 @@
 
 Tryton takes any number of employees for one party and has no call that makes both. So the party is first (nobody can
 make it twice), then the employee; a party without one is no worker yet, and is not found. Two who come at once may both
-make the employee: each looks again afterwards, and of several the oldest stays.
+make the employee: each looks again afterwards, and takes its own back where there is an older one. Others are left
+alone, and of several the oldest counts.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import date, datetime
 from typing import Any
 
 import msgspec
 
 from connectors.tryton.customers import bodies_of, counted, stays, waves
-from connectors.tryton.handler import Outcome, bisected, receipt
+from connectors.tryton.handler import Outcome, bisected, number_in, receipt
 from connectors.tryton.lookups import Lookups
 from connectors.tryton.mapping_masters import EMPLOYEE as KIND
 from connectors.tryton.mapping_masters import EmployeeBody, document_type_of
@@ -60,11 +61,7 @@ class Workers:
             ]
             parties = await self._parties.put(wanted)
             outcomes |= {place: parties[bodies[place].worker] for place in wave}
-            numbers = {
-                place: int(outcome.target_id.rpartition(",")[2])
-                for place in wave
-                if isinstance(outcome := outcomes[place], Receipt)
-            }
+            numbers = {place: number_in(outcome) for place in wave if isinstance(outcome := outcomes[place], Receipt)}
             outcomes |= await self._employ({place: (numbers[place], bodies[place]) for place in numbers})
         workers = [body.worker for body in bodies.values()]
         self._lookups.workers.forget(workers)
@@ -101,7 +98,7 @@ class Workers:
             outcomes[made[0]] = outcome
         if fresh:
             held = await self._employments(parties)
-        await self._settle(held)
+            await self._settle(held, {number_in(made) for made in outcomes.values() if isinstance(made, Receipt)})
         stale = []
         for place, (party, body) in wanted.items():
             if isinstance(outcomes.get(place), PipelineError):
@@ -117,14 +114,14 @@ class Workers:
             outcomes[written[0]] = outcome
         return outcomes
 
-    async def _settle(self, held: dict[int, list[Employment]]) -> None:
-        """Where two have made the same employee (at once, or by a call that we thought lost), the oldest stays."""
-        surplus = [one.id for several in held.values() for one in _copies(several)]
+    async def _settle(self, held: dict[int, list[Employment]], made: Collection[int]) -> None:
+        """Take back what we have just made, where somebody else has been quicker."""
+        surplus = [one.id for several in held.values() for one in _copies(several) if one.id in made]
         if surplus:
             try:
                 await self._rpc.call(EMPLOYEE, "delete", surplus)
             except PermanentError:
-                # Somebody else has removed them, or time is booked on one: the oldest is it all the same.
+                # Time is booked on one already, or they are gone: the oldest is it all the same.
                 return
 
     async def _create(self, fresh: Sequence[tuple[int, int, EmployeeBody]]) -> list[Outcome]:

@@ -66,20 +66,26 @@ class ProjectReader:
 
     async def with_references(self, references: Collection[str]) -> dict[str, HeldProject]:
         """By the record that wrote them last; those that something newer has written are left out."""
-        found = await self._liked([_reference_search(reference) for reference in references])
+        found = await self._first(await self._liked([_reference_search(reference) for reference in references]))
         by_reference = {held.reference: held for held in reversed(found)}
         return {reference: by_reference[reference] for reference in references if reference in by_reference}
 
     async def referring(self, beginning: str, domain: Sequence[Any] = ()) -> list[HeldProject]:
         """All with a reference that begins so."""
         found = await self._where([["comment", "like", _reference_search(beginning)], *domain])
-        return [held for held in found if (held.reference or "").startswith(beginning)]
+        return await self._first([held for held in found if (held.reference or "").startswith(beginning)])
 
     async def count(self, beginning: str) -> int:
-        """How many have a reference that begins so."""
+        """How many have a reference that begins so; copies that people have made count once."""
         domain = [["comment", "like", _reference_search(beginning)], ["type", "=", "project"], await self._ours()]
         listed = self._rpc.listed(WORK, domain, ["comment"], context=ALL)
-        return sum([(reference_in(one["comment"])[0] or "").startswith(beginning) async for one in listed])
+        comments = [one["comment"] async for one in listed]
+        return len({key_in(one) for one in comments if (reference_in(one)[0] or "").startswith(beginning)})
+
+    async def _first(self, found: Sequence[HeldProject]) -> list[HeldProject]:
+        """Without copies: a comment is copied with its project, and then says what was true of it."""
+        oldest = await self.with_keys({held.key for held in found})
+        return [held for held in found if held.id == oldest[held.key][0].id]
 
     async def _liked(self, patterns: Sequence[str]) -> list[HeldProject]:
         found: dict[int, HeldProject] = {}

@@ -90,6 +90,16 @@ async def test_a_posted_invoice_is_taken_back_by_a_credit_note_once(target: Tryt
     assert Decimal(held["amount_to_pay"]["decimal"]) == 0
 
 
+async def test_an_invoice_that_tryton_makes_another_total_of_is_refused_and_leaves_no_draft(
+    target: TrytonTarget, name: str, call: Caller
+):
+    document = invoice(target=name, date=TODAY, total="1125.00")
+    with pytest.raises(PermanentError, match=r"1,350\.00") as refusal:
+        await target.post(document)
+    assert refusal.value.code == TARGET_REFUSED
+    assert call("account.invoice.search_count", [["reference", "=", document.reference]]) == 0
+
+
 async def test_a_draft_is_cancelled(open_target: Open, name: str):
     target = open_target(posts_invoices=False)
     document = invoice(target=name, date=TODAY)

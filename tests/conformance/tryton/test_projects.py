@@ -1,7 +1,7 @@
 """Projects with their tasks in a real Tryton, on a series where our key can be their number and on one where not."""
 
 import asyncio
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -116,9 +116,7 @@ async def test_an_id_of_digits_is_not_taken_for_a_number_of_trytons_own(target: 
     assert is_as_sent(await target.find(document.reference), document)
 
 
-async def test_a_project_made_twice_by_a_call_that_was_late_is_one_after_the_next_post(
-    target: TrytonTarget, name: str, call: Caller
-):
+async def test_a_project_that_a_late_call_made_again_counts_once(target: TrytonTarget, name: str, call: Caller):
     document = project(f"P-{name}", target=name)
     first = await target.post(document)
     (held,) = call("project.work.read", [number_of(first.target_id)], ["name", "comment"])
@@ -126,4 +124,18 @@ async def test_a_project_made_twice_by_a_call_that_was_late_is_one_after_the_nex
     late = {"name": held["name"], "type": "project", "comment": held["comment"], "children": [["create", [task]]]}
     call("project.work.create", [late])
     assert (await target.post(document)).target_id == first.target_id
+    assert [total.count for total in await target.totals()] == [1]
+
+
+async def test_a_copy_that_somebody_made_of_a_project_is_theirs(target: TrytonTarget, name: str, call: Caller):
+    old = project(f"P-{name}", target=name)
+    first = await target.post(old)
+    (copy,) = call("project.work.copy", [number_of(first.target_id)])
+    new = project(f"P-{name}", 2, target=name, name="Bridge of today")
+    assert (await target.post(new)).target_id == first.target_id
+    (held,) = call("project.work.read", [copy], ["name", "children"])
+    assert (held["name"], len(held["children"])) == (f"Bridge P-{name}", 2)
+    assert is_as_sent(await target.find(new.reference), new)
+    assert await target.find(old.reference) is None
+    assert [one.reference async for one in target.since(datetime.now(UTC) - timedelta(minutes=5))] == [new.reference]
     assert [total.count for total in await target.totals()] == [1]

@@ -13,14 +13,16 @@ from connectors.http.client import Gate, Timeouts
 from connectors.http.outcome import LoginFailed
 from connectors.http.secrets import Secret
 from connectors.tryton import TrytonConfig, TrytonTarget
+from connectors.tryton.lookups import Place
 from connectors.tryton.markers import TimeMark
 from contracts.channels import Receipt, TargetDocument
 from pipeline.codes import IT
 from pipeline.errors import OutcomeUnknown, PermanentError, TransientError
 from tests.conformance.tryton.entries import WORKER, Counting, entry, lines_of, number_in
-from tests.conformance.tryton.masters import is_as_sent
+from tests.conformance.tryton.masters import is_as_sent, project
 from tests.erp.calls import Caller
 from tests.erp.faults import before_tryton, calls
+from tests.faults.exchange import Request
 from tests.faults.plan import FaultPlan
 from tests.faults.proxy import FaultProxy
 from tryton import Tryton
@@ -214,7 +216,8 @@ async def test_one_bad_entry_among_many_costs_calls_by_the_logarithm(open_throug
     refused = outcomes.pop(77)
     assert isinstance(refused, PermanentError)
     assert [outcome for outcome in outcomes if isinstance(outcome, BaseException)] == []
-    requests_each, looked_up = 1 if server.seed["series"] == "8.0" else 4, 2
+    # Once for all, and once more for the bad one.
+    requests_each, looked_up = 1 if server.seed["series"] == "8.0" else 4, 2 + 3
     assert gate.requests - before <= looked_up + requests_each * (1 + 2 * math.ceil(math.log2(200)))
 
 
@@ -249,9 +252,7 @@ async def test_whoever_is_not_let_in_is_told_and_no_document_is_to_blame(
     assert "wrong one" not in str(failed.value)
 
 
-async def test_a_user_without_rights_is_for_it_and_a_bulk_is_refused_once(
-    open_through: Open, server: Tryton, name: str
-):
+async def test_a_user_without_rights_is_for_it(open_through: Open, server: Tryton, name: str):
     gate = Counting()
     target = open_through(gate, user="nobody", password=Secret(server.seed["users"]["nobody"]))
     documents = [entry(f"TE-{number}", target=name) for number in range(20)]
@@ -259,7 +260,9 @@ async def test_a_user_without_rights_is_for_it_and_a_bulk_is_refused_once(
     assert {(type(outcome).__name__, getattr(outcome, "owner", None)) for outcome in outcomes} == {
         ("TargetRefused", IT)
     }
-    assert gate.requests < 20
+    # On 8.0 it is a rule that refuses, which might let others of the bulk pass.
+    each = 2 if server.seed["series"].startswith("8.0") else 0
+    assert gate.requests < 20 + each * len(documents)
 
 
 async def test_a_company_is_chosen_by_name(open_through: Open, name: str):
@@ -268,3 +271,49 @@ async def test_a_company_is_chosen_by_name(open_through: Open, name: str):
     with pytest.raises(PermanentError, match="0 companies named 'Cumulus'") as refused:
         await open_through(company="Cumulus").post(entry(target=name))
     assert refused.value.owner == IT
+
+
+# What Tryton says differently meanwhile
+
+
+async def test_a_work_that_was_opened_for_time_meanwhile_is_booked_on(open_through: Open, name: str, call: Caller):
+    target = open_through()
+    number = number_in((await target.post(project(f"P-{name}", target=name))).target_id)
+    call("project.work.write", [number], {"timesheet_available": False})
+    document = entry(target=name, project=f"P-{name}")
+    with pytest.raises(PermanentError, match="Available on timesheets"):
+        await target.post(document)
+    call("project.work.write", [number], {"timesheet_available": True})
+    await target.post(document)
+    assert is_as_sent(await target.find(document.reference), document)
+
+
+async def test_a_work_that_was_made_anew_meanwhile_is_looked_up_once_more(open_through: Open, name: str, call: Caller):
+    target, first = open_through(), project(f"P-{name}", target=name)
+    number = number_in((await target.post(first)).target_id)
+    await target.lookups.works.of([Place(f"P-{name}")])
+    call("project.work.delete", call("project.work.search", [["parent", "child_of", [number]]], 0, None, None))
+    await open_through().post(first)
+    document = entry(target=name, project=f"P-{name}")
+    await target.post(document)
+    assert is_as_sent(await target.find(document.reference), document)
+
+
+async def test_a_look_that_fails_after_lines_were_written_leaves_their_outcome_open(
+    server: Tryton, open_through: Open, proxy: FaultProxy, name: str, call: Caller
+):
+    if server.seed["series"].startswith("8.0"):
+        pytest.skip("where keys can be set, nothing is read after writing")
+    target, document, made = open_through(url=proxy.url), entry(target=name), []
+
+    def after_creating(request: Request) -> bool:
+        made.extend([request] if CREATES(request) else [])
+        return bool(made) and calls("timesheet.line.search_read")(request)
+
+    await warmed(target, name)
+    made.clear()
+    for _ in range(50):
+        proxy.once("unavailable", after_creating)
+    with pytest.raises(OutcomeUnknown, match="written in part"):
+        await target.post(document)
+    assert is_as_sent(await open_through().find(document.reference), document)

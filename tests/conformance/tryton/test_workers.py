@@ -68,7 +68,7 @@ async def test_days_that_can_not_be_are_refused_and_fail_no_neighbour(target: Tr
     assert await target.find(documents[3].reference) is None
 
 
-async def test_an_employee_made_twice_by_a_call_that_was_late_is_one_after_the_next_post(
+async def test_a_second_employee_that_somebody_else_made_is_left_to_them_and_the_oldest_counts(
     target: TrytonTarget, name: str, call: Caller, server: Tryton
 ):
     document = worker(f"W-{name}", target=name)
@@ -80,4 +80,5 @@ async def test_an_employee_made_twice_by_a_call_that_was_late_is_one_after_the_n
     assert (await target.post(document)).target_id == first.target_id
     call.context |= {"active_test": False}
     employments = call("company.employee.search_read", [["party", "=", held["party"]]], 0, None, None, ["start_date"])
-    assert [one["start_date"]["year"] for one in sorted(employments, key=lambda one: one["id"])] == [2025, 2020]
+    assert sorted(one["start_date"]["year"] for one in employments) == [2020, 2025, 2025]
+    assert await target.totals() == [Total(document_type="worker.v1", amount=NOTHING, count=1)]

@@ -3,8 +3,9 @@
 import pytest
 
 from connectors.http.errors import Fault
-from connectors.http.outcome import LoginFailed, TargetRefused, error_for
+from connectors.http.outcome import LoginFailed, TargetBusy, TargetRefused, error_for
 from connectors.http.secrets import Redactor, Secret
+from connectors.tryton.config import TrytonConfig
 from connectors.tryton.faults import (
     RULES,
     AlreadyThere,
@@ -14,10 +15,14 @@ from connectors.tryton.faults import (
     fault_in,
     sorted_out,
 )
+from connectors.tryton.rpc import Rpc
 from pipeline.codes import FINANCE, IT, PERIOD_CLOSED, TARGET_REFUSED
 from pipeline.errors import PermanentError, TransientError
+from tests.unit.connectors.http.server import Reply, Request, serving
 
 DOMAIN = 'The value "Worker 5" for field "Employee" in record "(8)" of "Timesheet Line" is not valid'
+RECORD_RULE = 'You are not allowed to create records of "Line" because they fail on at least one of these rules:\nOwn'
+FIELD_ACCESS = 'You are not allowed to modify the field "Work" on "Timesheet Line".'
 NO_RIGHTS = 'You are not allowed to access "Account Invoice".'
 
 
@@ -77,6 +82,30 @@ def test_what_is_refused_for_now():
     assert type(error_of("LoginException", ["password", "Password for connector", "password"])) is LoginFailed
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ('could not obtain lock on row in relation "ir_sequence_strict"', TargetBusy),
+        ("database is locked", TargetBusy),
+        ("could not serialize access due to concurrent update", TargetBusy),
+        ("Service Unavailable", TransientError),
+    ],
+)
+async def test_a_lock_is_nobody_s_fault_and_no_sign_that_tryton_is_down(words, kind):
+    def locked(request: Request) -> Reply:
+        if request.json()["method"] == "common.db.login":
+            return Reply(body={"id": 0, "result": [1, "key", []]})
+        page = f"<!doctype html><title>503 Service Unavailable</title><p>{words}"
+        return Reply(status=503, body=page, headers={"Content-Type": "text/html"})
+
+    async with serving(locked) as server:
+        rpc = Rpc(TrytonConfig(url=server.url, database="erp", user="u", password=Secret("p")))
+        with pytest.raises(TransientError) as busy:
+            await rpc.session()
+        await rpc.close()
+    assert (type(busy.value), busy.value.burns_attempt) == (kind, kind is not TargetBusy)
+
+
 def test_tryton_s_own_words_are_kept_without_the_domain_that_fills_pages_and_without_secrets():
     redactor = Redactor()
     redactor.know(Secret("connector_pw"))
@@ -103,5 +132,8 @@ def test_an_answer_without_an_error_has_no_fault():
 def test_rights_and_addresses_are_no_matter_of_one_document():
     assert concerns_every_document(fault_of("UserError", [NO_RIGHTS, "", None]))
     assert concerns_every_document(Fault(status=403))
+    assert not concerns_every_document(Fault(status=413))
+    assert not concerns_every_document(fault_of("UserError", [RECORD_RULE, "", None]))
+    assert not concerns_every_document(fault_of("UserError", [FIELD_ACCESS, "", None]))
     assert not concerns_every_document(fault_of("UserError", [DOMAIN, "", None]))
     assert not concerns_every_document(fault_of("'NoneType' object has no attribute 'id'", ""))

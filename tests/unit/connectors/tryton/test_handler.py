@@ -76,5 +76,7 @@ async def test_after_a_call_that_failed_nothing_more_is_sent():
 
     outcomes = await bisected(range(100), late)
     assert {type(outcome) for outcome in outcomes[:50]} == {OutcomeUnknown}
-    assert {type(outcome) for outcome in outcomes[50:]} == {TransientError}
+    assert {(type(outcome), getattr(outcome, "burns_attempt", None)) for outcome in outcomes[50:]} == {
+        (TransientError, False)
+    }
     assert write.calls == 1
