@@ -20,6 +20,8 @@ STATUSES = ErrorShape(rules=(Rule(means="busy", status=503, pattern=LOCKED),))
 RULES = (
     Rule(means="transient", codes=frozenset({CONCURRENCY})),
     Rule(means="login", codes=frozenset({LOGIN})),
+    # Ours has ended while the call was at work: nothing is done, and the next one logs in again.
+    Rule(means="busy", codes=frozenset({USER_ERROR}), pattern='of "Session" that don\'t exist'),
     Rule(
         means="period_closed",
         codes=frozenset({USER_ERROR}),

@@ -15,6 +15,7 @@ from pipeline.ports import Total
 from tests.conformance.tryton.conftest import Open
 from tests.conformance.tryton.masters import CLOSED_DAY, NO_YEAR, expense, is_as_sent, worker
 from tests.conformance.tryton.paying import pay
+from tests.conformance.tryton.periods import closed
 from tests.erp.calls import Caller, a_date
 from tests.erp.faults import before_tryton, calls
 from tests.faults.plan import FaultPlan
@@ -234,12 +235,8 @@ async def test_what_lies_in_a_month_closed_since_is_taken_back_today(
 ):
     document = expense(target=name, date=date(2025, 2, 3))
     await target.post(document)
-    (period,) = admin("account.period.search", [["name", "=", "2025-02"]], 0, None, None)
-    admin("account.period.close", [period])
-    try:
+    with closed(admin, "account.period", [["name", "=", "2025-02"]]):
         await target.reverse(document.reference, "a mistake")
-    finally:
-        admin("account.period.reopen", [period])
     (one,) = invoices(call, document.reference)
     (move,) = call("account.move.read", [one["cancel_move"]], ["date"])
     assert move["date"] != a_date("2025-02-03")

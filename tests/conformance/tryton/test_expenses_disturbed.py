@@ -1,7 +1,5 @@
 """Expenses when something stands in the way: old invoices that can't be taken back, drafts of others, lost looks."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from threading import Event
@@ -15,6 +13,7 @@ from pipeline.ports import Total
 from tests.conformance.tryton.conftest import Open
 from tests.conformance.tryton.masters import expense, is_as_sent
 from tests.conformance.tryton.paying import pay
+from tests.conformance.tryton.periods import closed
 from tests.conformance.tryton.test_expenses import invoices, money
 from tests.erp.calls import Caller, a_date
 from tests.erp.faults import before_tryton, calls
@@ -27,19 +26,6 @@ from tryton import Tryton
 
 #: More than the connector tries.
 READS_MAX = 50
-CLOSED = [["state", "=", "closed"], ["period.state", "=", "open"]]
-
-
-@contextmanager
-def closed(admin: Caller, model: str, domain: list) -> Iterator[None]:
-    numbers = admin(f"{model}.search", domain, 0, None, None)
-    admin(f"{model}.close", numbers)
-    try:
-        yield
-    finally:
-        admin(f"{model}.reopen", numbers)
-        # They are closed with their period, and not opened with it.
-        admin("account.journal.period.reopen", admin("account.journal.period.search", CLOSED, 0, None, None))
 
 
 def journal_of(period: str) -> list:

@@ -137,3 +137,8 @@ def test_rights_and_addresses_are_no_matter_of_one_document():
     assert not concerns_every_document(fault_of("UserError", [FIELD_ACCESS, "", None]))
     assert not concerns_every_document(fault_of("UserError", [DOMAIN, "", None]))
     assert not concerns_every_document(fault_of("'NoneType' object has no attribute 'id'", ""))
+
+
+def test_a_session_that_ends_under_a_call_is_nobody_s_fault():
+    error = error_of("UserError", ['You are trying to read records "191" of "Session" that don\'t exist.', "", None])
+    assert isinstance(error, TargetBusy)
