@@ -77,6 +77,7 @@ def test_what_could_not_be_built_is_built_the_next_time_and_leaves_nothing_behin
     assert [path.name for path in (cache / "erp/thing").iterdir()] == ["whole"]
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_a_preparation_that_was_cut_short_is_done_again_by_one_of_two_who_come_at_once(cache_without_database):
     cache = cache_without_database / "erp"

@@ -24,9 +24,9 @@ from tests.erp.trial import held, judged, print_report, rows_of, write_files
 from tests.faults.plan import FaultPlan
 from tryton import Tryton
 
-RECORDS = int(os.environ.get("ERP_TRIAL_RECORDS", "160"))
+RECORDS = int(os.environ.get("ERP_TRIAL_RECORDS", "100"))
 SEED = int(os.environ.get("ERP_TRIAL_SEED", "2026"))
-DOWN_S = float(os.environ.get("ERP_TRIAL_DOWN_S", "5"))
+DOWN_S = float(os.environ.get("ERP_TRIAL_DOWN_S", "3"))
 
 pytestmark = pytest.mark.timeout(1_800)
 

@@ -123,13 +123,15 @@ async def test_what_fails_to_follow_is_followed_the_next_time(database: Database
 
 
 async def test_deliveries_that_are_not_through_are_counted_by_target_and_state(given: Given) -> None:
-    waiting, dead, done = a_record("E-1"), a_record("E-2"), a_record("E-3")
-    await given.accepted(waiting, dead, done)
+    waiting, dead, posted, done = a_record("E-1"), a_record("E-2"), a_record("E-3"), a_record("E-4")
+    await given.accepted(waiting, dead, posted, done)
     await given.routed(waiting, "erp", "ledger")
+    await given.posted(posted, "erp")
     await given.posted(done, "erp")
+    await given.state("reconciled", done, target="erp")
     await given.routed(dead, "erp")
     await given.state("dead", dead, target="erp")
-    assert await unfinished(given.db, ["erp", "other"]) == {"erp": {"dead": 1, "in_flight": 1}, "other": {}}
+    assert await unfinished(given.db, ["erp", "other"]) == {"erp": {"dead": 1, "in_flight": 1, "posted": 1}, "other": {}}
     assert await unfinished(given.db, []) == {}
 
 
