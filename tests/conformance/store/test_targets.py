@@ -131,7 +131,10 @@ async def test_deliveries_that_are_not_through_are_counted_by_target_and_state(g
     await given.state("reconciled", done, target="erp")
     await given.routed(dead, "erp")
     await given.state("dead", dead, target="erp")
-    assert await unfinished(given.db, ["erp", "other"]) == {"erp": {"dead": 1, "in_flight": 1, "posted": 1}, "other": {}}
+    assert await unfinished(given.db, ["erp", "other"]) == {
+        "erp": {"dead": 1, "in_flight": 1, "posted": 1},
+        "other": {},
+    }
     assert await unfinished(given.db, []) == {}
 
 
