@@ -6,22 +6,9 @@ import pytest
 
 from tests.acceptance.product import Product, wait_until
 from tests.erp.calls import Caller
+from tests.erp.trial import MAPPING
 from tryton import Tryton
 
-MAPPING = """
-document_type = "time_entry"
-source = "psa"
-id = "id"
-
-[fields]
-worker = "worker"
-project = "project"
-date = "date"
-hours = { column = "hours", type = "decimal" }
-rate = { column = "rate", type = "decimal" }
-currency = { constant = "EUR" }
-status = { constant = "approved" }
-"""
 RULES = '[[routing]]\ndocument_type = "time_entry"\ntargets = ["ledger", "erp"]\n'
 
 
