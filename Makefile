@@ -26,7 +26,7 @@ demo-tryton: setup ## The same month into a real ERP as well, Tryton, and tied o
 test: check ## check, then every test, on real RabbitMQ, PostgreSQL and Redis (found, or started for the run)
 	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m pytest -m "not thorough" $(ARGS)
 
-thorough: setup ## What `make test` leaves out: Tryton 8.2, and Tryton on PostgreSQL; about 10 minutes
+thorough: setup ## What `make test` leaves out: Tryton 8.2, Tryton on PostgreSQL, Tryton prepared anew
 	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m pytest -m thorough $(ARGS)
 
 chaos: setup ## 20,000 records while servers and workers break, on servers of its own; about 10 minutes (ARGS="--seed 7")

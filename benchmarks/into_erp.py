@@ -26,7 +26,8 @@ from rich.table import Table
 #: Where the servers are started from, as in pyproject.toml's `pythonpath`.
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from benchmarks.servers import own_name, remove
+from benchmarks.servers import own_name
+from tests.acceptance.conftest import remove
 from tests.acceptance.product import Product, wait_until
 from tests.acceptance.test_targets import addition
 from tests.conftest import new_postgres_database
@@ -69,14 +70,16 @@ def tieout(server: Tryton, rows: Sequence[Row]) -> float:
             TIEOUT_RULES=str(folder / "rules.toml"),
             ERP_PASSWORD=server.password,
         )
-        product.run("migrate")
-        product.run(*addition(server))
-        product.run("ingest", "entries.csv", "--map", "map.toml", "--lane", "bulk")
-        with product.running("worker", "--lane", "bulk"), product.running("clock"):
-            rate = _watched(call, len(rows))
-            wait_until(lambda: product.unfinished() == 0, "everything has been read back", within_s=600)
-        product.run("balance")
-        _remove(product, amqp_url, prefix)
+        try:
+            product.run("migrate")
+            product.run(*addition(server))
+            product.run("ingest", "entries.csv", "--map", "map.toml", "--lane", "bulk")
+            with product.running("worker", "--lane", "bulk"), product.running("clock"):
+                rate = _watched(call, len(rows))
+                wait_until(lambda: product.unfinished() == 0, "everything has been read back", within_s=600)
+            product.run("balance")
+        finally:
+            remove(amqp_url, prefix)
     call.close()
     return rate
 
@@ -118,12 +121,6 @@ def _watched(call: Caller, count: int) -> float:
     (first, before) = next(one for one in seen if one[1] >= count // 10)
     last = next(at for at, there in seen if there >= count)
     return (count - before) / (last - first)
-
-
-def _remove(product: Product, amqp_url: str, prefix: str) -> None:
-    queues = [f"{prefix}.{queue['queue']}" for queue in product.json("status", expect=None)["queues"]]
-    exchanges = [f"{prefix}.{name}" for name in ("work", "dead", "control")]
-    remove(amqp_url, queues, exchanges)
 
 
 def main() -> int:

@@ -50,12 +50,19 @@ class Worker:
         self._processes = [self._product.start("worker", "--processes", "2"), self._product.start("clock")]
 
     def kill(self) -> None:
-        """All of it, at once."""
+        """All of it, at once; it must have been running."""
+        assert all(process.poll() is None for process in self._processes)
+        self.end()
+
+    def end(self) -> None:
+        """Kill what still runs."""
         for process in self._processes:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def stop(self) -> None:
+        """It has to leave by itself."""
         for process in self._processes:
             process.terminate()
         for process in self._processes:
@@ -74,20 +81,13 @@ def call(fresh_erp: Tryton) -> Iterator[Caller]:
 
 @contextmanager
 def operating(folder: Path, environment: dict[str, str], server: Tryton) -> Iterator[tuple[Product, list[Any]]]:
-    """A deployment with the entries' files in its folder; a worker that is running in the end is killed."""
+    """A deployment that is migrated, with the entries' files in its folder."""
     rows = rows_of(RECORDS, [one["number"] for one in server.seed["projects"].values()])
     write_files(folder, rows)
     rules = str(folder / "rules.toml")
     product = Product(folder, **environment, TIEOUT_RULES=rules, ERP_PASSWORD=server.password)
     product.run("migrate")
     yield product, rows
-
-
-def ended(worker: Worker) -> None:
-    for process in worker._processes:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def test_each_entry_is_there_once_whatever_happens_on_the_way(
@@ -114,7 +114,7 @@ def test_each_entry_is_there_once_whatever_happens_on_the_way(
             wait_until(lambda: product.unfinished() == 0, "everything is at rest", within_s=900)
             worker.stop()
         finally:
-            ended(worker)
+            worker.end()
         proxy.on = False
         balance = product.run("balance", expect=None)
         verdict = judged(call, rows)
@@ -160,7 +160,7 @@ def test_while_the_erp_is_down_its_breaker_opens_and_nobody_s_attempts_are_burnt
             wait_until(lambda: product.unfinished() == 0, "everything is at rest", within_s=600)
             worker.stop()
         finally:
-            ended(worker)
+            worker.end()
         product.run("balance")
         attempts = attempts_of(product)
         told = {
