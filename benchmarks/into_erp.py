@@ -129,8 +129,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "into_erp.json")
     options = parser.parse_args()
-    if options.records < 4 * BATCH:
-        parser.error(f"--records: at least {4 * BATCH}, for there to be something to measure")
+    if options.records < 8 * BATCH:
+        parser.error(f"--records: at least {8 * BATCH}, for there to be something to measure")
     rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for number in range(options.rounds):
         for name, contender in CONTENDERS.items():
