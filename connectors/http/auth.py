@@ -162,7 +162,8 @@ class Fetched(Strategy, ABC):
         fault = fault_of(answer, REFUSAL, self.redactor)
         said = str(fault) if fault else f"{answer.status}, {answer.unreadable or 'without what was asked for'}"
         return LoginFailed(
-            f"{self.redactor.url(answer.url)} answered the login with {said} (check the target's credentials)",
+            f"{self.redactor.url(answer.url)} answered the login with {said}"
+            " (check the target's address and credentials)",
             retry_after_ms=retry_after_ms,
         )
 

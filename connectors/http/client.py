@@ -244,7 +244,7 @@ class HttpClient:
         )
 
     def _redacted(self, error: TransientError) -> TransientError:
-        return type(error)(self.redactor.text(str(error)))
+        return type(error)(self.redactor.text(str(error)), burns_attempt=error.burns_attempt)
 
     def _backoff_ms(self, attempt: int, retry_after_ms: int | None) -> int:
         ceiling = min(self.config.backoff_first_ms * 2 ** (attempt - 1), self.config.backoff_max_ms)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 from redis.asyncio import Redis
 
-from connectors.http.standing import GO, Change, End, GuardLimits, Standing, Turn
+from connectors.http.standing import GO, MOMENTS, Change, End, GuardLimits, Standing, Turn
 from connectors.http.throttle import shut_first_us, shut_max_us
 
 #: A target that nobody has called for so long is forgotten.
@@ -22,7 +22,6 @@ if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 
 local kept = {}
 local flat = redis.call('HGETALL', KEYS[1])
@@ -42,8 +41,21 @@ local function done(answer)
 end
 
 if what == 'read' then
-  return {flat, redis.call('ZCARD', KEYS[2]), string.format('%.0f', now)}
+  -- Nothing is kept: who looks may ask a copy that can only be read.
+  local seen = math.max(now, number('seen'))
+  return {flat, redis.call('ZCOUNT', KEYS[2], '(' .. string.format('%.0f', seen), '+inf'), string.format('%.0f', now)}
 end
+
+local back = number('seen') - now
+if back > 0 then
+  for _, name in ipairs({MOMENTS}) do
+    if number(name) > 0 then keep(name, number(name) - back) end
+  end
+  local held = redis.call('ZRANGE', KEYS[2], 0, -1)
+  for _, call in ipairs(held) do redis.call('ZINCRBY', KEYS[2], string.format('%.0f', -back), call) end
+end
+keep('seen', now)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 
 local lease_until = string.format('%.0f', now + tonumber(ARGV[5]))
 if what == 'renew' then
@@ -121,7 +133,7 @@ elseif kind ~= 'unknown' and probed then
   return done('closed')
 end
 return done('')
-"""
+""".replace("{MOMENTS}", "{" + ", ".join(map(repr, MOMENTS)) + "}")
 
 
 class InRedis:
@@ -171,7 +183,9 @@ class InRedis:
         flat, slots, now = await self._run("read", "")
         texts = [_text(one) for one in flat]
         kept = dict(zip(texts[::2], texts[1::2], strict=True))
-        return msgspec.convert(kept, Standing, strict=False), slots, int(now)
+        standing = msgspec.convert(kept, Standing, strict=False)
+        standing.see(int(now))
+        return standing, slots, int(now)
 
     async def _run(self, what: str, lease: str, *arguments: Any) -> Any:
         lease_us = 1_000 * self._limits.lease_ms

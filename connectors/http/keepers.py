@@ -86,7 +86,8 @@ class InProcess:
 
     def _now(self) -> int:
         now = self._clock()
-        self._slots = {lease: until for lease, until in self._slots.items() if now < until}
+        back_us = self._standing.see(now)
+        self._slots = {lease: until - back_us for lease, until in self._slots.items() if now < until - back_us}
         return now
 
     def _give_back(self, lease: str) -> None:

@@ -17,7 +17,6 @@ retry_after_max_ms = 3_600_000
 NOT_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
-    httpx.PoolTimeout,
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
@@ -35,6 +34,10 @@ class LoginFailed(TransientError):
 
 class Unreachable(TransientError):
     """Nobody was there to send it to: it has certainly not been done."""
+
+
+class NoConnection(TransientError):
+    """All our own connections to the target are in use: it was not sent, and that says nothing about the target."""
 
 
 class TargetBusy(TransientError):
@@ -66,7 +69,7 @@ def error_for(
         case "unknown":
             return TransientError(text, retry_after_ms=retry_after_ms)
         case "login":
-            return LoginFailed(f"{text} (check the target's credentials)", retry_after_ms=retry_after_ms)
+            return LoginFailed(f"{text} (check the target's address and credentials)", retry_after_ms=retry_after_ms)
         case "period_closed":
             refused = TargetRefused(PERIOD_CLOSED, text)
         case "refused":
@@ -104,6 +107,8 @@ def error_without_answer(error: Exception, target: str, *, writes: bool) -> Tran
     words = str(error)
     # The text of a local protocol error quotes our own header.
     reason = type(error).__name__ + (f": {words}" if words and not isinstance(error, httpx.LocalProtocolError) else "")
+    if isinstance(error, httpx.PoolTimeout):
+        return NoConnection(f"all connections to {target} are in use ({reason})", burns_attempt=False)
     if isinstance(error, NOT_SENT):
         return Unreachable(f"{target} can't be reached ({reason})")
     if writes:

@@ -93,7 +93,8 @@ class Standing(msgspec.Struct, kw_only=True):
     Bucket: it is full again at `full_at`, and shut until `shut_until`, as asked by `throttles` answers in a row.
     Breaker: closed while `openings` is 0; else it has been opened so often in a row, now until `open_until`, and the
     target has been down since `down_since`; `probe` is the call that tries it. `failures` are those in a row; the
-    last of them said `error` at `error_at`. The state has been what it is since `since`.
+    last of them said `error` at `error_at`. The state has been what it is since `since`. `seen` is the last moment at
+    which anything was kept.
     """
 
     full_at: int = 0
@@ -107,11 +108,28 @@ class Standing(msgspec.Struct, kw_only=True):
     probe: str = ""
     error: str = ""
     error_at: int = 0
+    seen: int = 0
+
+    def see(self, now: int) -> int:
+        """Keep the moment. Where the clock has gone back, what is kept goes back with it, or a breaker would stay open
+        and a bucket shut for as long; returns by how much, in microseconds.
+        """
+        back_us = max(self.seen - now, 0)
+        if back_us:
+            for name in MOMENTS:
+                if moment := getattr(self, name):
+                    setattr(self, name, moment - back_us)
+        self.seen = now
+        return back_us
 
     def state(self, now: int) -> State:
         if not self.openings:
             return "closed"
         return "open" if now < self.open_until else "half_open"
+
+
+#: The fields of a `Standing` that are moments.
+MOMENTS = ("full_at", "shut_until", "since", "down_since", "open_until", "error_at")
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

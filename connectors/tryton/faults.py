@@ -14,7 +14,14 @@ CONCURRENCY, LOGIN = "ConcurrencyException", "LoginException"
 #: Somebody else is writing: Tryton says so with a 503, which from others means that nobody is there.
 LOCKED = "could not obtain lock|database is locked|could not serialize"
 #: For answers with a status of their own, whose bodies are pages of HTML.
-STATUSES = ErrorShape(rules=(Rule(means="busy", status=503, pattern=LOCKED),))
+STATUSES = ErrorShape(
+    rules=(
+        Rule(means="busy", status=503, pattern=LOCKED),
+        # There is no such database, or no Tryton at all at the other end: no document is to blame.
+        Rule(means="login", status=404),
+        Rule(means="login", status=405),
+    )
+)
 
 #: What Tryton says in `error`. The words are those of `language`, which every call asks for.
 RULES = (
@@ -32,7 +39,7 @@ language = "en"
 
 #: Of rights in general; those to one field, or by a rule to some records, are a matter of the document.
 _NO_RIGHTS, _NO_ACCESS = "You are not allowed to", "You are not allowed to access"
-_WHOEVER_ASKS = (401, 403, 404, 405)
+_WHOEVER_ASKS = (401, 403)
 _UNIQUE = " must be unique"
 
 

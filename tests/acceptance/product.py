@@ -85,9 +85,9 @@ class Product:
         return sum(sheet[state] for sheet in self.sheets(expect=expect).values() for state in moving)
 
 
-def wait_until(holds: Callable[[], bool], what: str, *, within_s: float = wait_s_max) -> None:
+def wait_until(holds: Callable[[], bool], what: str, *, within_s: float = wait_s_max, every_s: float = 0.05) -> None:
     """Wait for a condition, however long it takes within the bound."""
     deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline, f"still not after {within_s} s: {what}"
-        time.sleep(0.05)
+        time.sleep(every_s)

@@ -40,7 +40,7 @@ def test_a_wrong_password_an_unknown_database_and_an_erp_that_is_down_are_told_a
 ):
     operator.environment["ERP_PASSWORD"] = "hunter2"
     wrong = operator.run(*addition(fresh_erp), expect=1)
-    assert "check the target's credentials" in wrong.stderr
+    assert "check the target's address and credentials" in wrong.stderr
     assert "hunter2" not in wrong.stdout + wrong.stderr
     operator.environment["ERP_PASSWORD"] = fresh_erp.password
     assert "404" in operator.run(*addition(fresh_erp, database="nosuch"), expect=1).stderr

@@ -61,6 +61,15 @@ class Model:
             self.tokens = min(self.tokens, Fraction(self.limits.burst))
         self.refilled_at = self.now
 
+    def set_back(self, us: int) -> None:
+        """Whoever holds the clock puts it back: nothing is nearer or farther for it."""
+        self.now -= us
+        self.refilled_at -= us
+        self.shut_until -= us if self.shut_until else 0
+        self.down_since -= us
+        self.leases = {lease: until - us for lease, until in self.leases.items()}
+        self.openings = [until - us for until in self.openings]
+
     @property
     def state(self) -> str:
         if not self.openings:
@@ -158,6 +167,13 @@ class KeeperMachine(RuleBasedStateMachine):
         ahead = [edge - self.model.now + besides for edge in edges if edge + besides >= self.model.now]
         if ahead:
             self.model.pass_time(choice.choice(ahead))
+
+    @rule(us=st.integers(1, 3_600 * SECOND))
+    def the_clock_is_put_back(self, us: int) -> None:
+        # Time counts as far as it has been seen: before, and after.
+        self.runner.run(self.tried.renew([]))
+        self.model.set_back(us)
+        self.runner.run(self.tried.renew([]))
 
     @rule(wait_max=st.sampled_from([0, SECOND // 2, 5 * SECOND]))
     def a_call_wants_in(self, wait_max: int) -> None:

@@ -296,7 +296,7 @@ async def test_a_log_line_has_the_path_and_nothing_that_was_said():
 
 async def test_not_being_let_in_is_nobodys_document():
     async with serving(answering(Reply(status=401))) as server, calling(server.url) as client:
-        with pytest.raises(LoginFailed, match="check the target's credentials"):
+        with pytest.raises(LoginFailed, match="check the target's address and credentials"):
             await client.call("GET", "/")
     assert len(server.requests) == 1
 

@@ -89,6 +89,7 @@ ENDS = [
     (error_without_answer(httpx.ConnectError("refused"), "erp", writes=True), True),
     (error_without_answer(httpx.ReadTimeout(""), "erp", writes=True), True),
     (error_without_answer(httpx.ReadError(""), "erp", writes=False), True),
+    (error_without_answer(httpx.PoolTimeout(""), "erp", writes=True), False),
     (LoginFailed("the log-in got no answer"), True),
 ]
 

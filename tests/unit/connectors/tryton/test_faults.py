@@ -8,6 +8,7 @@ from connectors.http.secrets import Redactor, Secret
 from connectors.tryton.config import TrytonConfig
 from connectors.tryton.faults import (
     RULES,
+    STATUSES,
     AlreadyThere,
     StaleRecord,
     Warned,
@@ -132,6 +133,9 @@ def test_an_answer_without_an_error_has_no_fault():
 def test_rights_and_addresses_are_no_matter_of_one_document():
     assert concerns_every_document(fault_of("UserError", [NO_RIGHTS, "", None]))
     assert concerns_every_document(Fault(status=403))
+    for status in (404, 405):
+        error = error_for(Fault(status=status), "erp", writes=True, rules=STATUSES.rules)
+        assert type(error) is LoginFailed, "another system, or another database, at this address: nothing dies of it"
     assert not concerns_every_document(Fault(status=413))
     assert not concerns_every_document(fault_of("UserError", [RECORD_RULE, "", None]))
     assert not concerns_every_document(fault_of("UserError", [FIELD_ACCESS, "", None]))
