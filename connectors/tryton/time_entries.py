@@ -44,6 +44,8 @@ class TimeEntries:
         self._reader = TimeReader(rpc, lookups)
         # Two calls of ours that book on the same work would only make each other stale.
         self._stamping = asyncio.Lock()
+        # Tryton works on one call at a time, and two at once cost it more; meanwhile the next one is made ready.
+        self._turns = asyncio.Semaphore(max(rpc.config.calls_max - 1, 1))
 
     async def post_bulk(self, documents: Sequence[TargetDocument]) -> list[Outcome]:
         """One outcome per document, in order. Raises what `Rpc.call` raises: nothing was written."""
@@ -82,7 +84,8 @@ class TimeEntries:
 
     async def find_bulk(self, references: Sequence[str]) -> list[Found | None]:
         """One answer per reference, in order: what was corrected since is found under its new reference only."""
-        held = await self._reader.of_subjects(map(subject_of, references))
+        async with self._turns:
+            held = await self._reader.contents(map(subject_of, references))
         lines = {reference: line for reference in references if (line := held.get(subject_of(reference)))}
         there = [(name, line) for name, line in lines.items() if line.mark is None or line.mark.reference == name]
         found = {one.reference: one for one in await self._reader.founds(there)}
@@ -172,7 +175,8 @@ class TimeEntries:
         while pending := [line for line in lines if line.subject not in outcomes]:
             values = [{**line.values(), "work": line.work, "uuid": key_of(line.subject)} for line in pending]
             try:
-                numbers = await self._rpc.call(MODEL, "create", values)
+                async with self._turns:
+                    numbers = await self._rpc.call(MODEL, "create", values)
             except AlreadyThere:
                 held = await self._reader.of_subjects(line.subject for line in pending)
                 if not held:  # somebody else's, out of our sight
@@ -180,7 +184,9 @@ class TimeEntries:
                 there = [line for line in pending if line.subject in held]
                 outcomes |= {line.subject: settled(line, held[line.subject]) for line in there}
                 continue
-            outcomes |= {line.subject: receipt(MODEL, number) for line, number in zip(pending, numbers, strict=True)}
+            for line, number in zip(pending, numbers, strict=True):
+                outcomes[line.subject] = made = receipt(MODEL, number)
+                self._reader.know(line.subject, made)
         return [outcomes[line.subject] for line in lines]
 
     async def _create_stamped(self, lines: Sequence[Line]) -> list[Outcome]:
@@ -249,6 +255,9 @@ class TimeEntries:
                 except StaleRecord as error:
                     await _wait(attempt, error)
                     continue
+                for subject, outcome in outcomes.items():
+                    if isinstance(outcome, Receipt):
+                        self._reader.know(subject, outcome)
             absent = [line for line in lines if line.subject not in outcomes]
             # Its errors are those of the absent alone: the others are written.
             made = await bisected(absent, self._create)

@@ -20,7 +20,9 @@ TIMESHEET_LINE, MODEL = "timesheet_line", "timesheet.line"
 #: Of what makes `timesheet.line.uuid`. Never to be changed: what is in Tryton would not be known again.
 NAMESPACE = uuid.UUID("6f1c2f5e-6d0b-5c1e-9a52-3b1f0c9d7a41")
 
-FIELDS = ("employee", "work", "date", "duration", "description", "uuid", "_timestamp", "write_date", "create_date")
+#: What a line says, and what it is known by.
+CONTENT = ("employee", "work", "date", "duration", "description", "uuid")
+FIELDS = (*CONTENT, "_timestamp", "write_date", "create_date")
 #: Only with the module `project_invoice`: the line of an invoice that bills it.
 INVOICED = "invoice_line"
 
@@ -125,8 +127,8 @@ def key_of(subject: str) -> str:
     return str(uuid.uuid5(NAMESPACE, subject))
 
 
-def held_of(record: Mapping[str, Any]) -> Held:
-    """A record that was read with `FIELDS`."""
+def held_of(record: Mapping[str, Any], at: datetime | None = None) -> Held:
+    """A record that was read with `FIELDS`; or with `CONTENT` alone, to look at and not to write, posted `at`."""
     note, mark = time_mark_in(record["description"] or "")
     return Held(
         id=record["id"],
@@ -138,6 +140,6 @@ def held_of(record: Mapping[str, Any]) -> Held:
         mark=mark,
         key=record["uuid"],
         invoice_line=record.get(INVOICED),
-        stamp=record["_timestamp"],
-        at=record["write_date"] or record["create_date"],
+        stamp=record.get("_timestamp", ""),
+        at=at or record["write_date"] or record["create_date"],
     )

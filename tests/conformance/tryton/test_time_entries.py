@@ -169,6 +169,20 @@ async def test_a_line_taken_back_is_gone_and_can_be_posted_again(target: TrytonT
     assert await held(target) == (1, Decimal("1125.00"))
 
 
+async def test_a_line_that_somebody_deleted_hides_none_of_those_that_are_read_back_with_it(
+    open_target: Open, name: str, call: Caller
+):
+    target = open_target()
+    documents = [entry(f"TE-{number}", target=name) for number in range(3)]
+    receipts = await asyncio.gather(*map(target.post, documents))
+    assert [one.receipt for one in await asyncio.gather(*(target.find(one.reference) for one in documents))] == receipts
+    call("timesheet.line.delete", [number_in(receipts[1].target_id)])
+    found = await asyncio.gather(*(target.find(one.reference) for one in documents))
+    assert [one and one.receipt.target_id for one in found] == [receipts[0].target_id, None, receipts[2].target_id]
+    for there, document in zip(found[::2], documents[::2], strict=True):
+        assert is_as_sent(there, document)
+
+
 async def test_time_that_has_been_invoiced_is_neither_corrected_nor_taken_back(
     target: TrytonTarget, name: str, server: Tryton, admin: Caller
 ):
