@@ -25,6 +25,7 @@ from contracts.envelope import BULK, LANES, LIVE, Batch
 from ops.archiving import archive
 from ops.connecting import Connected
 from ops.freshness import keep_fresh
+from ops.pacing import StandsBack
 from ops.recovery import Recovered, Recovery, drive_what_was_left, publish_owed, publish_rows_max, quiet_s
 from pipeline.errors import TransientError
 from pipeline.history import History
@@ -35,7 +36,7 @@ from pipeline.settings import Settings
 from pipeline.stage import Stage
 from store.database import Database, migrate
 from store.dead_letters import DeadLetters
-from store.group_commit import no_rest
+from store.group_commit import AT_ONCE
 from store.history import HistoryKey, HistoryReader
 from store.intake import Intake
 from store.ledger import LedgerWriter
@@ -43,10 +44,6 @@ from store.masterdata import MasterData
 from store.outbox import Outbox, OutboxRow
 from store.postings import StorePostings
 from store.reference import ReferenceStore
-
-#: While live work is being done, who stands back leaves the database alone for so many times as long as he has kept it.
-rest_factor = 2
-rest_max_s = 0.5
 
 #: How long a look at the reference data that is under way may hold up the end.
 refresh_ends_within_s = 2
@@ -82,8 +79,8 @@ class Engine:
         self.rules = rules
         self.db = db
         self.outbox = Outbox(db)
-        rest_s = self._rest_s if stands_back else no_rest
-        self.intake = Intake(db, self.outbox, rest_s=rest_s)
+        pace = StandsBack(lambda: self.broker.live_at_work) if stands_back else AT_ONCE
+        self.intake = Intake(db, self.outbox, pace=pace)
         self.dead_letters = DeadLetters(db, self.outbox)
         self.connected = Connected(db, settings, environment, CONNECTORS)
         self.targets: dict[str, Target] = self.connected.targets
@@ -95,10 +92,10 @@ class Engine:
             worker=worker,
             rows_max=settings.ledger_commit_rows_max,
             linger_ms=settings.ledger_linger_ms,
-            rest_s=rest_s,
+            pace=pace,
         )
         self.postings = StorePostings(
-            db, self.outbox, worker=worker, rows_max=settings.ledger_commit_rows_max, on_outbox=self._owe, rest_s=rest_s
+            db, self.outbox, worker=worker, rows_max=settings.ledger_commit_rows_max, on_outbox=self._owe, pace=pace
         )
         self.broker = self._make_broker(worker)
         self.publisher: Publisher = BrokerPublisher(self.broker)
@@ -108,10 +105,6 @@ class Engine:
         self.starting: asyncio.Task[None] | None = None
         self._publishing: set[asyncio.Task[None]] = set()
         bind(self.broker, stages, lambda stage, body, info: self.runner.handle(stage, body, info.setbacks))
-
-    def _rest_s(self, took_s: float) -> float:
-        """Niceness does not reach the database: it works as hard for an import as for whoever waits."""
-        return min(rest_factor * took_s, rest_max_s) if self.broker.live_at_work else 0.0
 
     def _make_broker(self, worker: str) -> Transport:
         settings = self.settings

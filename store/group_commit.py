@@ -20,12 +20,19 @@ Order = TypeVar("Order")
 Answer = TypeVar("Answer")
 
 
-#: How long to leave the database alone, in seconds, after a commit that took so many.
-Rest = Callable[[float], float]
+class Pace:
+    """How hard the database is driven: this one as hard as there is work."""
+
+    def rows_max(self, rows_max: int) -> int:
+        """How many rows a commit may have now, of so many at most."""
+        return rows_max
+
+    def rest_s(self, took_s: float) -> float:
+        """How long to leave the database alone, in seconds, after a commit that took so many."""
+        return 0.0
 
 
-def no_rest(took_s: float) -> float:
-    return 0.0
+AT_ONCE = Pace()
 
 
 class _Waiting(msgspec.Struct, Generic[Order, Answer]):
@@ -41,7 +48,7 @@ class GroupCommit(Generic[Order, Answer]):
     again with some of them after its transaction was rolled back, so it must keep nothing between calls.
 
     With `linger_ms` a group waits so long for more to join it, unless it is full or somebody is in a hurry: each commit
-    costs a sync to the disk, which the broker needs as well. `rest_s` is asked after each commit.
+    costs a sync to the disk, which the broker needs as well. `pace` is asked before and after each commit.
     """
 
     def __init__(
@@ -51,9 +58,9 @@ class GroupCommit(Generic[Order, Answer]):
         *,
         rows_max: int,
         linger_ms: int = 0,
-        rest_s: Rest = no_rest,
+        pace: Pace = AT_ONCE,
     ) -> None:
-        self._db, self._write, self._rows_max, self._rest_s = db, write, rows_max, rest_s
+        self._db, self._write, self._rows_max, self._pace = db, write, rows_max, pace
         self._linger_s = linger_ms / 1000
         self._rows = 0
         self._now = asyncio.Event()
@@ -120,14 +127,14 @@ class GroupCommit(Generic[Order, Answer]):
                 return
 
     async def _rest(self, took_s: float) -> None:
-        if (rest_s := self._rest_s(took_s)) > 0:
+        if (rest_s := self._pace.rest_s(took_s)) > 0:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), rest_s)
 
     def _take(self) -> list[_Waiting[Order, Answer]]:
         group = [self._queue.popleft()]
-        rows = group[0].rows
-        while self._queue and rows + self._queue[0].rows <= self._rows_max:
+        rows, rows_max = group[0].rows, self._pace.rows_max(self._rows_max)
+        while self._queue and rows + self._queue[0].rows <= rows_max:
             rows += self._queue[0].rows
             group.append(self._queue.popleft())
         self._rows -= rows

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.money import Money
 from store.bulk import insert_new_rows, insert_rows
 from store.database import Database
-from store.group_commit import GroupCommit, Rest, no_rest
+from store.group_commit import AT_ONCE, GroupCommit, Pace
 from store.intake_rows import Run, accepted_step, record_row, reject_row
 from store.outbox import Outbox, OutboxRow
 from store.statements import ask, statement
@@ -133,12 +133,12 @@ class _Chunk(msgspec.Struct, frozen=True):
 class Intake:
     """Accepts records durably, chunk by chunk, each chunk in one transaction with the messages it owes."""
 
-    def __init__(self, db: Database, outbox: Outbox, *, rest_s: Rest = no_rest) -> None:
+    def __init__(self, db: Database, outbox: Outbox, *, pace: Pace = AT_ONCE) -> None:
         self._db = db
         self._outbox = outbox
         self._known: dict[str, Run] = {}
         self._commits: list[GroupCommit[_Chunk, Accepted]] = [
-            GroupCommit(db, self._write, rows_max=rows_max, rest_s=rest_s) for _ in range(transactions_max)
+            GroupCommit(db, self._write, rows_max=rows_max, pace=pace) for _ in range(transactions_max)
         ]
 
     async def open_run(self, *, actor: str, origin: str, source: str, document_type: str, lane: str) -> str:

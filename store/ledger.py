@@ -15,7 +15,7 @@ from pipeline.messages import decode
 from pipeline.states import ALLOWED_FROM, DEAD, PARKED, POSTED, SUBMITTED
 from store.bulk import insert_rows
 from store.database import Database
-from store.group_commit import GroupCommit, Rest, no_rest
+from store.group_commit import AT_ONCE, GroupCommit, Pace
 from store.letter_rows import letter_row, storable
 from store.standing import NO_TARGET, OPEN, RESOLVED, Standing
 from store.tables import dead_letters, parked, steps
@@ -62,10 +62,10 @@ class LedgerWriter:
     `linger_ms` how long an entry that nothing else waits for may wait for others.
     """
 
-    def __init__(self, db: Database, *, worker: str, rows_max: int, linger_ms: int = 0, rest_s: Rest = no_rest) -> None:
+    def __init__(self, db: Database, *, worker: str, rows_max: int, linger_ms: int = 0, pace: Pace = AT_ONCE) -> None:
         self._db, self._worker = db, worker
         self._commits: GroupCommit[_Prepared, None] = GroupCommit(
-            db, self._write, rows_max=rows_max, linger_ms=linger_ms, rest_s=rest_s
+            db, self._write, rows_max=rows_max, linger_ms=linger_ms, pace=pace
         )
 
     async def start(self) -> None:

@@ -15,7 +15,7 @@ from pipeline.ports import Intent
 from pipeline.states import DEAD, DISCARDED, IN_DOUBT, IN_FLIGHT, PARKED, POSTED, SUBMITTED, SUPERSEDED
 from store.bulk import insert_rows
 from store.database import Database
-from store.group_commit import GroupCommit, Rest, no_rest
+from store.group_commit import AT_ONCE, GroupCommit, Pace
 from store.intents import decide
 from store.letter_rows import storable
 from store.masterdata import TARGET as MASTER_DATA
@@ -102,10 +102,10 @@ class StorePostings:
         worker: str,
         rows_max: int,
         on_outbox: Callable[[Sequence[OutboxRow]], None],
-        rest_s: Rest = no_rest,
+        pace: Pace = AT_ONCE,
     ) -> None:
         self._db, self._outbox, self._worker, self._on_outbox = db, outbox, worker, on_outbox
-        self._commits: GroupCommit[_Order, _Result] = GroupCommit(db, self._write, rows_max=rows_max, rest_s=rest_s)
+        self._commits: GroupCommit[_Order, _Result] = GroupCommit(db, self._write, rows_max=rows_max, pace=pace)
 
     async def close(self) -> None:
         """Take nothing more on; returns when everything taken on is committed."""

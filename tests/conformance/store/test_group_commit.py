@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pipeline.errors import TransientError
-from store.group_commit import GroupCommit, Rest, no_rest
+from store.group_commit import AT_ONCE, GroupCommit, Pace
 from tests.conformance.store.given import Given
 
 AN_HOUR_MS = 3_600_000
@@ -16,10 +16,10 @@ AN_HOUR_MS = 3_600_000
 class Groups:
     """Notes which orders were written together."""
 
-    def __init__(self, given: Given, linger_ms: int, rest_s: Rest = no_rest) -> None:
+    def __init__(self, given: Given, linger_ms: int, pace: Pace = AT_ONCE) -> None:
         self.written: list[list[str]] = []
         self.commits: GroupCommit[str, None] = GroupCommit(
-            given.db, self._write, rows_max=10, linger_ms=linger_ms, rest_s=rest_s
+            given.db, self._write, rows_max=10, linger_ms=linger_ms, pace=pace
         )
 
     async def _write(self, connection: AsyncConnection, group: Sequence[str]) -> list[None]:
@@ -58,14 +58,23 @@ async def test_a_group_ends_to_linger_by_itself(given: Given) -> None:
     assert groups.written == [["a"]]
 
 
-async def test_after_a_commit_the_database_is_left_alone_as_long_as_asked(given: Given) -> None:
-    took: list[float] = []
+class Slow(Pace):
+    """Half as many rows, and an hour's rest after each commit."""
 
-    def an_hour_s(took_s: float) -> float:
-        took.append(took_s)
+    def __init__(self) -> None:
+        self.took: list[float] = []
+
+    def rows_max(self, rows_max: int) -> int:
+        return rows_max // 2
+
+    def rest_s(self, took_s: float) -> float:
+        self.took.append(took_s)
         return AN_HOUR_MS / 1000
 
-    groups = Groups(given, 0, an_hour_s)
+
+async def test_after_a_commit_the_database_is_left_alone_as_long_as_asked(given: Given) -> None:
+    pace = Slow()
+    groups = Groups(given, 0, pace)
     await groups.commits.submit("a")
     later = groups.commits.submit("b")
     with pytest.raises(TimeoutError):
@@ -74,7 +83,16 @@ async def test_after_a_commit_the_database_is_left_alone_as_long_as_asked(given:
     await groups.commits.close()
     assert later.done()
     assert groups.written == [["a"], ["b"]]
-    assert all(took_s > 0 for took_s in took)
+    assert all(took_s > 0 for took_s in pace.took)
+
+
+async def test_a_commit_is_as_small_as_asked(given: Given) -> None:
+    groups = Groups(given, AN_HOUR_MS, Slow())
+    first = [groups.commits.submit(name, 3) for name in "abcd"]
+    await first[0]
+    assert groups.written == [["a"]], "of the five rows that it may have"
+    await groups.commits.close()
+    assert groups.written == [["a"], ["b"], ["c"], ["d"]]
 
 
 async def test_what_comes_after_the_close_is_refused(given: Given) -> None:

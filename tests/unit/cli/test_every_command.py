@@ -35,7 +35,7 @@ def test_help_has_an_example_that_begins_with_the_command(name):
     assert f"tieout {name}" in help_text.partition("Example:")[2]
 
 
-@pytest.mark.parametrize("name", LEAVES.keys() - set(PROCESSES))
+@pytest.mark.parametrize("name", sorted(LEAVES.keys() - set(PROCESSES)))
 def test_every_command_that_answers_can_do_so_in_json(name):
     assert any("--json" in parameter.opts for parameter in LEAVES[name].params)
 
