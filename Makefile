@@ -24,7 +24,7 @@ demo-tryton: setup ## The same month into a real ERP as well, Tryton, and tied o
 	@$(python) scripts/erp.py demo $(ARGS)
 
 test: check ## check, then every test, on real RabbitMQ, PostgreSQL and Redis (found, or started for the run)
-	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m pytest -m "not thorough" $(ARGS)
+	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m tests $(ARGS)
 
 thorough: setup ## What `make test` leaves out: Tryton 8.2, Tryton on PostgreSQL, Tryton prepared anew
 	@$(python) scripts/servers.py run $(SERVERS) -- $(python) -m pytest -m thorough $(ARGS)

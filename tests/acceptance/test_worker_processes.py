@@ -137,7 +137,7 @@ def test_with_its_supervisor_killed_no_worker_stays_and_nothing_is_lost(workers,
 
 
 def test_who_does_not_leave_is_killed_and_named_and_what_it_held_is_delivered_again(tmp_path, servers):
-    workers = Workers(tmp_path, servers, TIEOUT_SHUTDOWN_GRACE_MS="3000")
+    workers = Workers(tmp_path, servers, TIEOUT_SHUTDOWN_GRACE_MS="6000")
     path = a_small_file(tmp_path / "declarations.csv", declarations=600)
     workers.product.run("ingest", path, "--map", MAPPING, "--lane", "live")
     with workers.running() as process:
