@@ -8,7 +8,7 @@ first part that failed.
 import subprocess
 import sys
 
-from pytest import ExitCode
+import pytest
 
 #: By marker, with what pytest is to do about it. Each process has queues of its own on the broker, which bears so many.
 PARTS = (
@@ -22,10 +22,10 @@ def main(arguments: list[str]) -> int:
     for marker, options in PARTS:
         command = [sys.executable, "-m", "pytest", "-m", f"not thorough and {marker}", *options, *arguments]
         statuses.append(subprocess.run(command).returncode)
-        if statuses[-1] in (ExitCode.INTERRUPTED, ExitCode.USAGE_ERROR):
+        if statuses[-1] in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR):
             break
-    ran = [status for status in statuses if status != ExitCode.NO_TESTS_COLLECTED]
-    return next((status for status in ran if status), 0) if ran else int(ExitCode.NO_TESTS_COLLECTED)
+    ran = [status for status in statuses if status != pytest.ExitCode.NO_TESTS_COLLECTED]
+    return next((status for status in ran if status), 0) if ran else int(pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 if __name__ == "__main__":

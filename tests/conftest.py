@@ -32,7 +32,7 @@ def random_name() -> str:
     return f"tieout_test_{secrets.token_hex(6)}"
 
 
-#: Tests of whole deployments that are disturbed at moments of their choosing: what else runs beside them gets in the way.
+#: Folders whose tests disturb whole deployments at moments of their choosing: what runs beside them gets in the way.
 ALONE = ("acceptance", "chaos")
 
 
