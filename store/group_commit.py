@@ -138,7 +138,9 @@ class GroupCommit(Generic[Order, Answer]):
             rows += self._queue[0].rows
             group.append(self._queue.popleft())
         self._rows -= rows
-        if not self._queue and not self._closed:
+        if self._queue:
+            self._now.set()  # They have lingered.
+        elif not self._closed:
             self._now.clear()
         return group
 

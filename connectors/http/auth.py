@@ -12,7 +12,7 @@ import msgspec
 
 from connectors.http.answer import Answer, answer_of
 from connectors.http.errors import ErrorShape, fault_of, succeeded
-from connectors.http.outcome import LoginFailed, retry_after_of
+from connectors.http.outcome import LoginFailed, NotLoggedIn, retry_after_of
 from connectors.http.secrets import Redactor, Secret
 
 #: What is shorter is a user's name or a number, which errors may well name.
@@ -124,7 +124,7 @@ class Fetched(Strategy, ABC):
                     current = self._usable(refused)
                     if current is None and self._failures != failures:
                         # One after the other would each wait for the same silence.
-                        raise LoginFailed("another call has just tried to log in, and could not")
+                        raise NotLoggedIn("another call has just tried to log in, and could not")
                     if current is None:
                         ask = self.ask()
                         # A request made by hand has no time-outs at all.

@@ -206,7 +206,7 @@ class HttpClient:
             waited = httpx.ReadTimeout(f"not within {self.config.timeouts.total_ms} ms")
             raise error_without_answer(waited, name, writes=writes) from error
         except httpx.RequestError as error:
-            if error.request is not request:
+            if error.request is not request and not isinstance(error, httpx.PoolTimeout):
                 raise LoginFailed(f"{name} is not called: the log-in got no answer ({type(error).__name__})") from error
             raise self._redacted(error_without_answer(error, name, writes=writes)) from None
         finally:
@@ -244,7 +244,8 @@ class HttpClient:
         )
 
     def _redacted(self, error: TransientError) -> TransientError:
-        return type(error)(self.redactor.text(str(error)), burns_attempt=error.burns_attempt)
+        words = self.redactor.text(str(error))
+        return type(error)(words, retry_after_ms=error.retry_after_ms, burns_attempt=error.burns_attempt)
 
     def _backoff_ms(self, attempt: int, retry_after_ms: int | None) -> int:
         ceiling = min(self.config.backoff_first_ms * 2 ** (attempt - 1), self.config.backoff_max_ms)

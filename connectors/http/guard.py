@@ -26,7 +26,7 @@ from redis.asyncio import Redis
 
 from connectors.http.keeper_in_redis import InRedis
 from connectors.http.keepers import InProcess, WhileItAnswers
-from connectors.http.outcome import LoginFailed, NoConnection, TargetBusy, Unreachable
+from connectors.http.outcome import LoginFailed, NoConnection, NotLoggedIn, TargetBusy, Unreachable
 from connectors.http.secrets import Redactor
 from connectors.http.standing import ANSWERED, UNKNOWN, Change, End, GuardLimits, Keeper, Snapshot, Turn, snapshot_of
 from pipeline.errors import PermanentError, TransientError
@@ -164,7 +164,8 @@ class Guard:
         """Whether the target is there: what it refuses it has read, and who is busy lives."""
         if isinstance(error, PermanentError):
             return ANSWERED
-        if isinstance(error, NoConnection):
+        if isinstance(error, NoConnection | NotLoggedIn):
+            error.burns_attempt = False
             return UNKNOWN
         if isinstance(error, TargetBusy):
             return ANSWERED if error.burns_attempt else End("throttled", retry_after_ms=error.retry_after_ms)

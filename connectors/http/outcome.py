@@ -10,6 +10,8 @@ from connectors.http.errors import Fault, Means, Rule
 from pipeline.codes import IT, PERIOD_CLOSED, TARGET_REFUSED
 from pipeline.errors import NotAnswered, OutcomeUnknown, PermanentError, TransientError
 
+#: How long to leave alone a target to which all connections of ours are in use.
+no_connection_retry_ms = 5_000
 #: However long a target asks us to stay away, we look again after an hour.
 retry_after_max_ms = 3_600_000
 
@@ -30,6 +32,10 @@ class TargetRefused(PermanentError):
 
 class LoginFailed(TransientError):
     """The target does not let us in: no document is to blame, so none is dead-lettered before an operator can look."""
+
+
+class NotLoggedIn(LoginFailed):
+    """Another call has just tried to log in, and could not: this one has seen nothing of the target itself."""
 
 
 class Unreachable(TransientError):
@@ -108,7 +114,8 @@ def error_without_answer(error: Exception, target: str, *, writes: bool) -> Tran
     # The text of a local protocol error quotes our own header.
     reason = type(error).__name__ + (f": {words}" if words and not isinstance(error, httpx.LocalProtocolError) else "")
     if isinstance(error, httpx.PoolTimeout):
-        return NoConnection(f"all connections to {target} are in use ({reason})", burns_attempt=False)
+        words = f"all connections to {target} are in use ({reason})"
+        return NoConnection(words, retry_after_ms=no_connection_retry_ms, burns_attempt=False)
     if isinstance(error, NOT_SENT):
         return Unreachable(f"{target} can't be reached ({reason})")
     if writes:

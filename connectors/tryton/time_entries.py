@@ -10,6 +10,7 @@ Lines that are there are corrected and deleted under their own `_timestamp`.
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -24,7 +25,7 @@ from connectors.tryton.timesheet import MODEL, TIMESHEET_LINE, Held, Line, Times
 from contracts.channels import Receipt, TargetDocument
 from contracts.money import Money
 from pipeline.codes import NOT_IN_TARGET
-from pipeline.errors import PermanentError, PipelineError
+from pipeline.errors import PermanentError, PipelineError, TransientError
 from pipeline.ports import Found, Total
 
 #: How often what somebody else has written meanwhile is read again before the broker is left to wait.
@@ -44,8 +45,10 @@ class TimeEntries:
         self._reader = TimeReader(rpc, lookups)
         # Two calls of ours that book on the same work would only make each other stale.
         self._stamping = asyncio.Lock()
-        # Tryton works on one call at a time, and two at once cost it more; meanwhile the next one is made ready.
+        # Two calls at once cost a process of Tryton more than one after the other; meanwhile the next is made ready.
         self._turns = asyncio.Semaphore(max(rpc.config.calls_max - 1, 1))
+        # Well before our sender gives up: what was not sent must not be taken for called and not answered.
+        self._turn_s = rpc.config.timeouts.total_ms / 2_000
 
     async def post_bulk(self, documents: Sequence[TargetDocument]) -> list[Outcome]:
         """One outcome per document, in order. Raises what `Rpc.call` raises: nothing was written."""
@@ -84,7 +87,7 @@ class TimeEntries:
 
     async def find_bulk(self, references: Sequence[str]) -> list[Found | None]:
         """One answer per reference, in order: what was corrected since is found under its new reference only."""
-        async with self._turns:
+        async with self._turn(self._turns):
             held = await self._reader.contents(map(subject_of, references))
         lines = {reference: line for reference in references if (line := held.get(subject_of(reference)))}
         there = [(name, line) for name, line in lines.items() if line.mark is None or line.mark.reference == name]
@@ -125,6 +128,7 @@ class TimeEntries:
             except StaleRecord as error:
                 await _wait(attempt, error)
                 continue
+            self._reader.forget(subject_of(reference))
             return receipt(MODEL, held.id)
         raise AssertionError("the last attempt returns or raises")
 
@@ -167,7 +171,7 @@ class TimeEntries:
         """All of them in one transaction, without those that are there already."""
         if (await self._rpc.session()).sets_keys:
             return await self._create_keyed(lines)
-        async with self._stamping:
+        async with self._turn(self._stamping):
             return await self._create_stamped(lines)
 
     async def _create_keyed(self, lines: Sequence[Line]) -> list[Outcome]:
@@ -175,7 +179,7 @@ class TimeEntries:
         while pending := [line for line in lines if line.subject not in outcomes]:
             values = [{**line.values(), "work": line.work, "uuid": key_of(line.subject)} for line in pending]
             try:
-                async with self._turns:
+                async with self._turn(self._turns):
                     numbers = await self._rpc.call(MODEL, "create", values)
             except AlreadyThere:
                 held = await self._reader.of_subjects(line.subject for line in pending)
@@ -188,6 +192,23 @@ class TimeEntries:
                 outcomes[line.subject] = made = receipt(MODEL, number)
                 self._reader.know(line.subject, made)
         return [outcomes[line.subject] for line in lines]
+
+    @asynccontextmanager
+    async def _turn(self, turns: asyncio.Semaphore | asyncio.Lock) -> AsyncIterator[None]:
+        """One call after the other. Raises TransientError: it did not come to that, and nothing was sent."""
+        try:
+            async with asyncio.timeout(self._turn_s):
+                await turns.acquire()
+        except TimeoutError as error:
+            message = f"{self._rpc.config.name} is slow: not sent, after {self._turn_s:g} s behind another call"
+            raise TransientError(message, burns_attempt=False) from error
+        except asyncio.CancelledError:
+            # Whoever cancels takes a call that was cut off for one that may have come through.
+            raise TransientError("not sent: the process is leaving", burns_attempt=False) from None
+        try:
+            yield
+        finally:
+            turns.release()
 
     async def _create_stamped(self, lines: Sequence[Line]) -> list[Outcome]:
         for attempt in range(stale_attempts_max):

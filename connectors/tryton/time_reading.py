@@ -51,6 +51,11 @@ class TimeReader:
         if len(self._known) > known_count_max:
             self._known.pop(next(iter(self._known)))
 
+    def forget(self, *subjects: str) -> None:
+        """No longer remember where these lines were: they are gone."""
+        for subject in subjects:
+            self._known.pop(subject, None)
+
     async def contents(self, subjects: Iterable[str]) -> dict[str, Held]:
         """As `of_subjects`, to look at and not to write: what is remembered is read by its id, and only what it says,
         which costs Tryton half as much.
@@ -67,6 +72,7 @@ class TimeReader:
             found = _sorted_by_subject(lines, wanted)
         if missing := [subject for subject in wanted if subject not in found]:
             found |= await self.of_subjects(missing)
+            self.forget(*(subject for subject in missing if subject not in found))
         return found
 
     async def of_subjects(self, subjects: Iterable[str]) -> dict[str, Held]:
@@ -76,7 +82,7 @@ class TimeReader:
         found = _sorted_by_subject(await self._where([["uuid", "in", list(keys)]]), wanted)
         if (await self._rpc.session()).sets_keys:
             return found
-        known = [number_in(self._known[subject]) for subject in wanted.keys() & self._known.keys() - found.keys()]
+        known = [number_in(self._known[subject]) for subject in (wanted.keys() - found.keys()) & self._known.keys()]
         if known:
             found |= _sorted_by_subject(await self._where([["id", "in", known]]), wanted)
         missing = [subject for subject in wanted if subject not in found]

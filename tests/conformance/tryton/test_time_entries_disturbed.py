@@ -147,6 +147,24 @@ async def test_a_call_given_up_and_the_next_one_are_under_way_at_once_and_make_o
     assert {number_in(receipt.target_id) for receipt in receipts} == {line["id"]}
 
 
+async def test_what_waits_behind_a_call_that_hangs_is_known_not_to_have_been_sent(
+    open_through: Open, running: Tryton, name: str, call: Caller
+):
+    target = open_through(bulk_max=1, timeouts=Timeouts(read_ms=6_000, total_ms=6_000))
+    first, second = entry("TE-1", target=name), entry("TE-2", target=name)
+    await warmed(target, name)
+    running.pause()
+    hanging, waiting = await asyncio.gather(target.post(first), target.post(second), return_exceptions=True)
+    running.resume()
+    assert isinstance(hanging, OutcomeUnknown)
+    assert isinstance(waiting, TransientError)
+    assert not isinstance(waiting, OutcomeUnknown)
+    assert "not sent" in str(waiting)
+    for document in (first, second):
+        await posted_in_the_end(target, document)
+    assert len(lines_of(call, name)) == 2
+
+
 async def test_what_was_under_way_when_the_server_died_is_posted_once(
     open_through: Open, running: Tryton, name: str, call: Caller
 ):

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from connectors.http.auth import ApiKey, Basic, Bearer
 from connectors.http.client import Timeouts
 from connectors.http.oauth import ClientCredentials, ClientProof, RefreshToken
-from connectors.http.outcome import LoginFailed
+from connectors.http.outcome import LoginFailed, NoConnection, NotLoggedIn
 from connectors.http.secrets import Secret
 from connectors.http.signed_jwt import SignedJwt
 from pipeline.errors import OutcomeUnknown, TransientError
@@ -190,11 +190,37 @@ async def test_who_waits_for_a_login_fails_with_it_and_the_next_one_tries_again(
         await asked.wait()
         answer.set()
         errors = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(error) for error in errors] == [LoginFailed] * 5
+        assert [type(error) for error in errors] == [LoginFailed, *[NotLoggedIn] * 4], (
+            "only one has seen the target fail"
+        )
         assert len(server.requests) == 1
         with pytest.raises(LoginFailed):
             await client.call("POST", "/", json={})
         assert len(server.requests) == 2
+
+
+async def test_a_login_that_waits_in_vain_for_a_connection_of_ours_says_nothing_of_the_target():
+    arrived, tokens = asyncio.Event(), TokenServer()
+
+    def handler(request: Request) -> Reply:
+        if request.path == "/slow":
+            arrived.set()
+            raise Silence
+        return tokens(request)
+
+    async with serving(handler) as server:
+        options = {"connections_max": 1, "timeouts": Timeouts(pool_ms=50)}
+        async with calling(server.url, auth=credentials(server.url), **options) as client:
+            await client.call("GET", "/")
+            slow = asyncio.create_task(client.call("POST", "/slow", json={}))
+            await arrived.wait()
+            client._http.auth._pass = None
+            errors = await asyncio.gather(
+                *(client.call("POST", "/", json={}) for _ in range(3)), return_exceptions=True
+            )
+            slow.cancel()
+            await asyncio.gather(slow, return_exceptions=True)
+    assert {type(error) for error in errors} == {NoConnection, NotLoggedIn}
 
 
 async def test_a_login_that_is_lost_on_the_way_back_in_leaves_the_write_undone():

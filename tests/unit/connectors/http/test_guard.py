@@ -11,7 +11,7 @@ from loguru import logger
 from connectors.http.errors import Fault
 from connectors.http.guard import Guard, GuardLimits
 from connectors.http.keepers import InProcess
-from connectors.http.outcome import LoginFailed, error_for, error_without_answer
+from connectors.http.outcome import LoginFailed, NotLoggedIn, error_for, error_without_answer
 from connectors.http.standing import End, Turn
 from pipeline.codes import TARGET_REFUSED
 from pipeline.errors import PermanentError, TransientError
@@ -91,6 +91,7 @@ ENDS = [
     (error_without_answer(httpx.ReadError(""), "erp", writes=False), True),
     (error_without_answer(httpx.PoolTimeout(""), "erp", writes=True), False),
     (LoginFailed("the log-in got no answer"), True),
+    (NotLoggedIn("another call has just tried to log in"), False),
 ]
 
 
