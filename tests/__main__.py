@@ -1,8 +1,8 @@
 """Run the tests in two parts: `python -m tests [pytest's arguments]`.
 
 First those that bear company, side by side on the processors there are. Then those that want the machine to themselves
-(`alone`: whole deployments that are killed on the way, and chaos), one after the other. Without a `-m` of its own it
-leaves out those of `make thorough`. The exit status is that of the first part that failed.
+(`alone`: deployments that must leave within the seconds a platform gives them), one after the other. Without a `-m` of
+its own it leaves out those of `make thorough`. The exit status is that of the first part that failed.
 """
 
 import argparse

@@ -32,18 +32,6 @@ def random_name() -> str:
     return f"tieout_test_{secrets.token_hex(6)}"
 
 
-#: Folders whose tests disturb whole deployments at moments of their choosing: what runs beside them gets in the way.
-ALONE = ("acceptance", "chaos")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them by their folder, before the marks are asked for."""
-    for item in items:
-        if item.path.relative_to(Path(__file__).parent).parts[0] in ALONE:
-            item.add_marker(pytest.mark.alone)
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> str:
     """The PostgreSQL server that tests create their databases on (`TIEOUT_TEST_DATABASE_URL`)."""

@@ -12,7 +12,7 @@ from tests.acceptance.declarations import MAPPING, a_small_file, truth_of
 from tests.acceptance.product import REPOSITORY, Product, wait_until
 from tests.acceptance.test_main_job import assert_ties_out
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.alone]
 
 grace_s = 10
 

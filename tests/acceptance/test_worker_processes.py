@@ -20,7 +20,7 @@ from tests.acceptance.declarations import MAPPING, a_small_file, truth_of
 from tests.acceptance.product import Product, wait_until
 from tests.acceptance.test_main_job import assert_ties_out, steps_written
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.alone]
 
 #: What a PaaS gives a process between SIGTERM and SIGKILL.
 grace_s = 10
