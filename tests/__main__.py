@@ -14,8 +14,9 @@ from types import FrameType
 import pytest
 
 #: By marker, with what pytest is to do about it. Each process has queues of its own on the broker, which bears so many.
+#: Folder by folder, the slow ones come first, and none is left running at the end by itself.
 PARTS = (
-    ("not alone", ("--numprocesses=logical", "--maxprocesses=3", "--dist=loadfile")),
+    ("not alone", ("--numprocesses=logical", "--maxprocesses=3", "--dist=loadfile", "--no-loadscope-reorder")),
     ("alone", ()),
 )
 NOTHING_RAN = int(pytest.ExitCode.NO_TESTS_COLLECTED)
