@@ -53,6 +53,19 @@ async def test_an_answer_ends_the_row_of_throttled_calls(keeper):
     assert pauses == [1_000_000, 2_000_000, 0, 1_000_000]
 
 
+async def test_a_server_whose_clock_goes_back_bars_nobody_for_longer(keeper):
+    await keeper.enter("under way", 0)
+    await keeper.leave("call", End("failed", "503"))
+    await keeper.leave("another", End("throttled", retry_after_ms=1_000))
+    before = await keeper.enter("next", 0)
+    keeper.now -= 3_600_000_000
+    assert await keeper.enter("next", 0) == before
+    standing, slots, now = await keeper.read()
+    assert (standing.shut_until - now, slots) == (1_000_000, 1)
+    keeper.now += before.wait_us
+    assert (await keeper.enter("next", 0)).verdict == "go"
+
+
 async def test_a_probe_that_may_not_go_after_all_is_none_any_more(keeper):
     await keeper.leave("call", End("failed", "503"))
     keeper.now += 2_500_000
