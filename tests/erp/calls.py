@@ -8,6 +8,8 @@ import httpx
 from tryton import Tryton
 
 call_timeout_s = 60
+#: What Tryton says when the session of a call has been ended under it.
+SESSION_ENDED = 'of "Session" that don\'t exist'
 
 
 class Refused(Exception):
@@ -24,10 +26,9 @@ class Caller:
 
     def __init__(self, server: Tryton, user: str | None = None, timeout_s: float = call_timeout_s) -> None:
         self._http = httpx.Client(base_url=f"{server.url}/{server.database}", timeout=timeout_s, trust_env=False)
-        login = user or server.user
-        number, session, _ = self._call("common.db.login", login, {"password": server.seed["users"][login]})
-        token = base64.b64encode(f"{login}:{number}:{session}".encode()).decode()
-        self._http.headers["Authorization"] = f"Session {token}"
+        self._user = user or server.user
+        self._password = server.seed["users"][self._user]
+        self._log_in()
         preferences = self._call("model.res.user.get_preferences", True, {})
         self.context = {
             name: preferences[name] for name in ("company", "employee", "language") if preferences.get(name)
@@ -35,6 +36,13 @@ class Caller:
 
     def __call__(self, method: str, *parameters: Any) -> Any:
         """Call `model.<model>.<method>` as this user; the context is added."""
+        try:
+            return self._call(f"model.{method}", *parameters, self.context)
+        except Refused as refused:
+            if SESSION_ENDED not in str(refused):
+                raise
+        # While the call was at work: nothing is done.
+        self._log_in()
         return self._call(f"model.{method}", *parameters, self.context)
 
     def wizard(self, name: str, model: str, number: int, pages: dict[str, Any], button: str) -> None:
@@ -46,6 +54,11 @@ class Caller:
 
     def close(self) -> None:
         self._http.close()
+
+    def _log_in(self) -> None:
+        number, session, _ = self._call("common.db.login", self._user, {"password": self._password})
+        token = base64.b64encode(f"{self._user}:{number}:{session}".encode()).decode()
+        self._http.headers["Authorization"] = f"Session {token}"
 
     def _call(self, method: str, *parameters: Any) -> Any:
         answer = self._http.post("/rpc/", json={"id": 0, "method": method, "params": parameters}).raise_for_status()
