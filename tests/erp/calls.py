@@ -9,7 +9,7 @@ from tryton import Tryton
 
 call_timeout_s = 60
 #: What Tryton says when the session of a call has been ended under it.
-SESSION_ENDED = 'of "Session" that don\'t exist'
+SESSION_ENDED = 'of "Session" that don'
 
 
 class Refused(Exception):
