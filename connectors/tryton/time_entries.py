@@ -202,9 +202,6 @@ class TimeEntries:
         except TimeoutError as error:
             message = f"{self._rpc.config.name} is slow: not sent, after {self._turn_s:g} s behind another call"
             raise TransientError(message, burns_attempt=False) from error
-        except asyncio.CancelledError:
-            # Whoever cancels takes a call that was cut off for one that may have come through.
-            raise TransientError("not sent: the process is leaving", burns_attempt=False) from None
         try:
             yield
         finally:
