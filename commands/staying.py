@@ -1,6 +1,7 @@
 """What the commands that stay have in common: options, logs, and the signals that end them."""
 
 import asyncio
+import faulthandler
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +13,8 @@ from commands.logs import configure_logging
 from ops.readiness import ReadyFile, Roster, Status
 from ops.signals import stop_on_signals
 from pipeline.settings import LOG_FORMATS, Settings
+
+STDERR = 2
 
 #: (set when the process is to leave, told whenever its readiness changes) -> its work
 Stay = Callable[[asyncio.Event, Callable[[Status], None]], Awaitable[None]]
@@ -25,7 +28,8 @@ def log_format_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def configure_process_logging(ctx: click.Context, settings: Settings, log_format: str | None, process: str) -> None:
-    """Log as the settings and options say; every line names the process."""
+    """Log as the settings and options say; every line names the process. One that crashes says where it was."""
+    faulthandler.enable(STDERR)
     level = "DEBUG" if ctx.meta.get("tieout.verbose") else settings.log_level
     configure_logging(level, log_format or settings.log_format, process=process)
 

@@ -69,18 +69,9 @@ def decode_record(stage: Stage, item: Item) -> Any:
       PermanentError: the body does not fit the contract; the text names path and expectation.
     """
     try:
-        return decoded(_decoder(stage), item.body)
+        return decoded(stage.decoder, item.body)
     except InvalidDocument as error:
         raise PermanentError(INVALID_DOCUMENT, str(error)) from None
-
-
-_decoders: dict[str, msgspec.json.Decoder[Any]] = {}
-
-
-def _decoder(stage: Stage) -> msgspec.json.Decoder[Any]:
-    if stage.name not in _decoders:
-        _decoders[stage.name] = msgspec.json.Decoder(stage.consumes)
-    return _decoders[stage.name]
 
 
 def judge(stage: Stage, context: Context, attempts_max: int) -> Verdict:

@@ -98,6 +98,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     `waits` stages are coroutines: they may wait for the network and hold no
     worker thread. `reads_history` asks for the record's earlier revisions and neighbours to be looked up beforehand.
+    `decoder` reads what the stage consumes.
     """
 
     name: str
@@ -107,6 +108,12 @@ class Stage(msgspec.Struct, frozen=True):
     waits: bool
     splits: bool = False
     reads_history: bool = False
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+
+    def __post_init__(self) -> None:
+        # Here, where there is one thread: two that make msgspec (0.22) look at a type for the first time, both at once,
+        # end the process with a segmentation fault.
+        msgspec.structs.force_setattr(self, "decoder", msgspec.json.Decoder(self.consumes))
 
     def __call__(self, record: Any, context: Context) -> Any | Awaitable[Any]:
         return self.handle(record, context)

@@ -99,6 +99,16 @@ def under_load(workers: Workers, tmp_path: Path) -> Path:
     return path
 
 
+def test_a_worker_that_crashes_in_a_library_says_where_it_was(workers):
+    with workers.running():
+        crashed = next(iter(workers.members().values()))
+        os.kill(crashed.pid, signal.SIGSEGV)
+        wait_until(lambda: workers.is_ready() and workers.members()[crashed.name].pid != crashed.pid, "it is back")
+        log = workers.log.read_text()
+        assert "Segmentation fault" in log
+        assert "commands/worker.py" in log
+
+
 def test_a_killed_worker_is_started_again_while_the_other_goes_on_and_nothing_is_lost(workers, servers, under_load):
     with workers.running() as process:
         first, second = workers.members().values()
