@@ -41,10 +41,15 @@ language = "en"
 _NO_RIGHTS, _NO_ACCESS = "You are not allowed to", "You are not allowed to access"
 _WHOEVER_ASKS = (401, 403)
 _UNIQUE = " must be unique"
+_GONE = " that don't exist"
 
 
 class AlreadyThere(TargetRefused):
     """A record with this unique key exists: look it up and compare."""
+
+
+class Gone(TargetRefused):
+    """A record is not there, or no longer: one that the call names, or one that a search of it had just found."""
 
 
 class Warned(TargetRefused):
@@ -94,10 +99,16 @@ def sorted_out(error: PermanentError | TransientError, fault: Fault) -> Permanen
         # Rights are given by IT; what Tryton did not foresee is a defect of ours, or another version of it.
         error.owner = IT
     elif _UNIQUE in fault.message:
-        there = AlreadyThere(error.code, str(error))
-        there.fault = fault
-        return there
+        return _as(AlreadyThere, error)
+    elif _GONE in fault.message:
+        return _as(Gone, error)
     return error
+
+
+def _as(kind: type[TargetRefused], error: TargetRefused) -> TargetRefused:
+    same = kind(error.code, str(error), owner=error.owner)
+    same.fault = error.fault
+    return same
 
 
 def concerns_every_document(fault: Fault) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import httpx
@@ -18,7 +18,7 @@ from connectors.http.outcome import TargetBusy, TargetRefused, error_for
 from connectors.http.secrets import Secret
 from connectors.tryton.codec import Undecodable, decoded, encoded
 from connectors.tryton.config import TrytonConfig
-from connectors.tryton.faults import RULES, STATUSES, Warned, fault_in, language, sorted_out
+from connectors.tryton.faults import RULES, STATUSES, Gone, Warned, fault_in, language, sorted_out
 from pipeline.codes import IT, TARGET_REFUSED
 from pipeline.errors import OutcomeUnknown, PermanentError, TransientError
 
@@ -28,6 +28,8 @@ READING = frozenset({"read", "search", "search_read", "search_count", "get_prefe
 ALL = {"active_test": False}
 #: So many warnings of one call are skipped, one after the other.
 warnings_max = 10
+#: So often a page is read again in which others have removed something meanwhile.
+page_attempts_max = 5
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +79,7 @@ class Rpc:
         Warnings that the settings name are skipped.
 
         Raises:
-          AlreadyThere, Warned: TargetRefused, which see. StaleRecord: TransientError, which see.
+          AlreadyThere, Gone, Warned: TargetRefused, which see. StaleRecord: TransientError, which see.
           TargetRefused: PERIOD_CLOSED or TARGET_REFUSED, with Tryton's own words: nothing was done.
           TransientError: nothing was done. LoginFailed: we are not let in.
           OutcomeUnknown: a write that was not answered.
@@ -109,14 +111,25 @@ class Rpc:
         last = 0
         while True:
             after = [*domain, ["id", ">", last]]
-            page = await self.call(
-                model, "search_read", after, 0, self.config.page_max, [["id", "ASC"]], fields, context=context
-            )
+            page = await self._page(model, after, fields, context)
             for record in page:
                 yield record
             if len(page) < self.config.page_max:
                 return
             last = page[-1]["id"]
+
+    async def _page(
+        self, model: str, domain: list[Any], fields: Sequence[str], context: Mapping[str, Any] | None
+    ) -> list[dict[str, Any]]:
+        """The first page of a search. Tryton finds first, then reads, and refuses where something is gone by then."""
+        for _ in range(page_attempts_max):
+            with suppress(Gone):
+                page: list[dict[str, Any]] = await self.call(
+                    model, "search_read", domain, 0, self.config.page_max, [["id", "ASC"]], fields, context=context
+                )
+                return page
+        message = f"{self.config.name}: of {model} something is removed each time that it is read"
+        raise TransientError(message, burns_attempt=False)
 
     async def wizard(self, name: str, model: str, number: int, values: Mapping[str, Any], button: str) -> None:
         """Run a wizard on one record: fill in its first page and press `button`, which is one transaction.
