@@ -19,9 +19,9 @@ class TrytonConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
       bulk_max: documents per call. One call is one transaction: a larger one is faster, and locks more.
       find_max: references per look-up.
       page_max: records per page of a list.
-      calls_max: bulk calls at once for each kind of document, writes and look-ups apart. Of new time entries and their
-        look-ups, together, one less is under way (but one), while the next is made ready: a process of Tryton takes
-        longer for two calls together than for one after the other.
+      calls_max: bulk calls at once for each kind of document, writes and look-ups apart. Of those that create time
+        entries one less is under way (but one), while the next is made ready: Tryton takes longer for two such calls
+        together than for one after the other.
       warnings_skipped: what Tryton only warns of and we go on after, by the end of its name: `invoice_date_future`.
       posts_invoices: whether invoices, those of expenses included, are posted, or left as drafts to an accountant.
     """

@@ -22,10 +22,13 @@ _KEYED = re.compile(r"\[tieout (\S+)\]")
 _TIME = re.compile(r"\[tieout (\S+) (-?\d+(?:\.\d+)?) ([A-Z]{3}) (\d+(?:\.\d+)?) h by (\S+)\]")
 _LENGTHS = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
 _UNSAFE = re.compile(r"[%\[\]\\\s]")
+_SAFE = re.compile(r"[!-$&-Z^-~]*")
 
 
 def escaped(key: str) -> str:
     """A key without blanks, brackets, backslashes and what can't be seen or stored, as `%20`; `unquote` undoes it."""
+    if _SAFE.fullmatch(key):
+        return key
     signs = (sign if sign.isprintable() and not _UNSAFE.match(sign) else _percent(sign) for sign in key)
     return "".join(signs)
 

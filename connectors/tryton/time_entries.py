@@ -45,7 +45,8 @@ class TimeEntries:
         self._reader = TimeReader(rpc, lookups)
         # Two calls of ours that book on the same work would only make each other stale.
         self._stamping = asyncio.Lock()
-        # Two calls at once cost a process of Tryton more than one after the other; meanwhile the next is made ready.
+        # Two calls that create at once cost Tryton more than one after the other; one that reads beside them does not.
+        # Meanwhile the next is made ready.
         self._turns = asyncio.Semaphore(max(rpc.config.calls_max - 1, 1))
         # Well before our sender gives up: what was not sent must not be taken for called and not answered.
         self._turn_s = rpc.config.timeouts.total_ms / 2_000
@@ -87,8 +88,7 @@ class TimeEntries:
 
     async def find_bulk(self, references: Sequence[str]) -> list[Found | None]:
         """One answer per reference, in order: what was corrected since is found under its new reference only."""
-        async with self._turn(self._turns):
-            held = await self._reader.contents(map(subject_of, references))
+        held = await self._reader.contents(map(subject_of, references))
         lines = {reference: line for reference in references if (line := held.get(subject_of(reference)))}
         there = [(name, line) for name, line in lines.items() if line.mark is None or line.mark.reference == name]
         found = {one.reference: one for one in await self._reader.founds(there)}
