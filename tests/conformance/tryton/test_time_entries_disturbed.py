@@ -165,6 +165,31 @@ async def test_what_waits_behind_a_call_that_hangs_is_known_not_to_have_been_sen
     assert len(lines_of(call, name)) == 2
 
 
+async def test_nothing_is_sent_of_a_bulk_that_is_given_up_while_it_waits_for_its_turn(
+    open_through: Open, running: Tryton, name: str, call: Caller
+):
+    gate = Counting()
+    target = open_through(gate)
+    await warmed(target, name)
+    old, correction = entry("TE-1", target=name), entry("TE-1", revision=2, target=name, replaces=1)
+    before = gate.requests
+    await target.post(old)
+    asked = gate.requests
+    running.pause()
+    first = asyncio.create_task(target.time_entries.post_bulk([entry("TE-2", target=name)]))
+    second = asyncio.create_task(target.time_entries.post_bulk([entry("TE-3", target=name), correction]))
+    while gate.requests == asked:
+        await asyncio.sleep(0)
+    second.cancel()
+    running.resume()
+    await first
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert gate.requests - asked == asked - before, "as many as for one bulk"
+    assert is_as_sent(await target.find(old.reference), old)
+    assert len(lines_of(call, name)) == 2
+
+
 async def test_what_was_under_way_when_the_server_died_is_posted_once(
     open_through: Open, running: Tryton, name: str, call: Caller
 ):
