@@ -32,8 +32,8 @@ class TrytonConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     password: Secret
     name: str = "tryton"
     company: str | None = None
-    bulk_max: Annotated[int, Meta(ge=1, le=1_000)] = 200
-    find_max: Annotated[int, Meta(ge=1, le=500)] = 200
+    bulk_max: Annotated[int, Meta(ge=1, le=1_000)] = 400
+    find_max: Annotated[int, Meta(ge=1, le=500)] = 400
     page_max: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
     calls_max: Annotated[int, Meta(ge=1, le=16)] = 2
     waiting_max: Annotated[int, Meta(ge=1)] = 10_000
