@@ -62,6 +62,7 @@ def ingest(
                 progress=bars.read,
                 left=bars.left,
                 held=bars.held,
+                down=bars.down,
             )
 
     async def rehearse() -> Ingested:

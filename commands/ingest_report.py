@@ -11,7 +11,7 @@ from commands.output import counted, money, print_table, progress, say
 from ops.embedded import Ingested
 from ops.ingest.run import Progress
 from ops.ingest.sheet import Summary
-from pipeline.states import DEAD, IN_FLIGHT, PARKED, STATES
+from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED, STATES
 from store.record_states import Standings
 
 WORDS = ("read", "accepted", "seen_before", "rejected")
@@ -45,6 +45,14 @@ class Bars:
             self._bars.console.print(Text(f"RabbitMQ takes no messages: {reason}. Waiting until it does ...", "yellow"))
         else:
             self._bars.console.print(Text("RabbitMQ takes messages again."))
+
+    def down(self, target: str, reason: str) -> None:
+        """A target is called no more, for this reason; or, without one, it is up again."""
+        if reason:
+            told = f"{target} is down: {reason}. What goes there waits, and is posted once it is up again ..."
+            self._bars.console.print(Text(told, "yellow"))
+        else:
+            self._bars.console.print(Text(f"{target} is up again."))
 
     def left(self, count: int) -> None:
         """So many records are still on their way."""
@@ -118,9 +126,9 @@ def print_at_rest(done: Ingested, *, embedded: bool) -> None:
         say("Some need a person: tieout dead groups")
     if PARKED in states:
         say("Some wait for records that have not arrived; they go on by themselves: tieout status")
-    if IN_FLIGHT in states:
-        say("Some wait for a target that can't be opened; they go on once it can: tieout status")
-    if not states & {DEAD, PARKED, IN_FLIGHT}:
+    if states & {IN_FLIGHT, IN_DOUBT}:
+        say("Some wait for a target that is down or can't be opened: tieout status. Once it is back: tieout run")
+    if not states & {DEAD, PARKED, IN_FLIGHT, IN_DOUBT}:
         say("Check that both sides agree: tieout balance")
 
 

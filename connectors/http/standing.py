@@ -136,14 +136,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What `tieout status` shows of a guard.
 
     `state` has held since `since` (None: as far back as anybody knows); an open breaker lets a probe through at
-    `open_until`. `failures` are those in a row, `last_error` is the last of all, at `last_error_at`, without secrets.
-    `tokens` are the calls that may begin at once (None: no rate limit), none before `throttled_until`. `shared`: this
-    holds for all workers; else only for the process that was asked, since there is no Redis or it does not answer.
+    `open_until`, and `down_since` is when it opened first, however often again since. `failures` are those in a row,
+    `last_error` is the last of all, at `last_error_at`, without secrets. `tokens` are the calls that may begin at once
+    (None: no rate limit), none before `throttled_until`. `shared`: this holds for all workers; else only for the
+    process that was asked, since there is no Redis or it does not answer.
     """
 
     target: str
     state: State
     since: datetime | None
+    down_since: datetime | None
     failures: int
     open_until: datetime | None
     last_error: str | None
@@ -187,6 +189,7 @@ def snapshot_of(
         target=target,
         state=state,
         since=_moment(standing.open_until if state == "half_open" else standing.since),
+        down_since=_moment(standing.down_since),
         failures=standing.failures,
         open_until=_moment(standing.open_until) if state == "open" else None,
         last_error=standing.error or None,

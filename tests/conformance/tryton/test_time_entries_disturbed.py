@@ -168,7 +168,7 @@ async def test_what_waits_behind_a_call_that_hangs_is_known_not_to_have_been_sen
 async def test_nothing_is_sent_of_a_bulk_that_is_given_up_while_it_waits_for_its_turn(
     open_through: Open, running: Tryton, name: str, call: Caller
 ):
-    gate = Counting()
+    gate, called = Counting(), asyncio.Event()
     target = open_through(gate)
     await warmed(target, name)
     old, correction = entry("TE-1", target=name), entry("TE-1", revision=2, target=name, replaces=1)
@@ -176,10 +176,10 @@ async def test_nothing_is_sent_of_a_bulk_that_is_given_up_while_it_waits_for_its
     await target.post(old)
     asked = gate.requests
     running.pause()
+    gate.before(0, called.set)
     first = asyncio.create_task(target.time_entries.post_bulk([entry("TE-2", target=name)]))
     second = asyncio.create_task(target.time_entries.post_bulk([entry("TE-3", target=name), correction]))
-    while gate.requests == asked:
-        await asyncio.sleep(0)
+    await called.wait()
     second.cancel()
     running.resume()
     await first
