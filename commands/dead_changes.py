@@ -12,7 +12,8 @@ import msgspec
 from commands.dead_report import forecast_document, print_forecast, print_plan, worth_of
 from commands.errors import DID_NOT_HOLD, HELD, Unusable
 from commands.filters import filter_of, filter_options, require_a_choice
-from commands.output import counted, interactive, json_option, print_json, remark, say
+from commands.ingest_report import print_waiting, told_down
+from commands.output import counted, err, interactive, json_option, print_json, remark, say
 from commands.session import actor_option, current_settings, with_engine
 from ops.bootstrap import Engine
 from ops.corrections import correct
@@ -54,15 +55,16 @@ def requeue(
     ids = _confirmed("requeue", which, yes, as_json)
     status = _left_alone(chosen, ids)
     if not ids:
-        _nothing(as_json, {"requeued": 0, "skipped": 0, "at_rest": {}})
+        _nothing(as_json, {"requeued": 0, "skipped": 0, "at_rest": {}, "waits_for": {}})
         return status
-    done = with_engine(lambda engine: send_back(engine, ids, actor, reason), work=True)
+    done = with_engine(lambda engine: send_back(engine, ids, actor, reason, _told_down), work=True)
     if as_json:
         print_json(done)
         return status
     say(f"{done.requeued:,} requeued" + (f", {done.skipped:,} skipped: no longer open" if done.skipped else "") + ".")
     if done.at_rest:
         say("Now " + ", ".join(f"{count:,} {state}" for state, count in done.at_rest.items()) + ".")
+        print_waiting(done.waits_for)
     elif not current_settings().embedded:
         say("The workers are at it: tieout status")
     return status
@@ -212,6 +214,10 @@ def _confirmed(verb: str, which: DeadLetterFilter, yes: bool, as_json: bool) -> 
     elif letters and not as_json:
         say(f"{verb.capitalize()}: {worth_of(letters)}.")
     return [letter.id for letter in letters]
+
+
+def _told_down(target: str, reason: str) -> None:
+    err().print(told_down(target, reason))
 
 
 def _left_alone(chosen: dict[str, Any], ids: Sequence[str]) -> int:

@@ -147,6 +147,9 @@ class _NoBars:
     def left(self, count: int) -> None:
         """Nobody watches."""
 
+    def down(self, target: str, reason: str) -> None:
+        """Nobody watches."""
+
 
 class _Silence(_Voice):
     """Tells nothing: `--json` wants the closing balance alone."""

@@ -1,4 +1,4 @@
-"""`tieout ingest`: accept files of somebody's export; embedded, run the pipeline over them to the end."""
+"""`tieout ingest`: accept files of somebody's export; embedded, run the pipeline over them as well."""
 
 import asyncio
 from pathlib import Path
@@ -39,7 +39,8 @@ def ingest(
 ) -> int:
     """Accept CSV or JSON Lines files, plain or .gz; the same file again accepts nothing new.
 
-    Embedded (no AMQP_URL), the pipeline then runs to the end. Exit status 1 when a file could not be read to its end.
+    Embedded (no AMQP_URL), the pipeline then runs until nothing is left, or only what waits for a target that is down.
+    Exit status 1 when a file could not be read to its end.
 
     \b
     Example:

@@ -11,8 +11,12 @@ from commands.output import counted, money, print_table, progress, say
 from ops.embedded import Ingested
 from ops.ingest.run import Progress
 from ops.ingest.sheet import Summary
-from pipeline.states import DEAD, IN_DOUBT, IN_FLIGHT, PARKED, STATES
+from ops.outages import patience
+from pipeline.states import DEAD, DISCARDED, DUPLICATE, PARKED, RECONCILED, STATES, SUBMITTED, SUPERSEDED
 from store.record_states import Standings
+
+#: Where nobody has anything left to do.
+AT_REST = {RECONCILED, DUPLICATE, SUPERSEDED, DISCARDED}
 
 WORDS = ("read", "accepted", "seen_before", "rejected")
 
@@ -48,11 +52,7 @@ class Bars:
 
     def down(self, target: str, reason: str) -> None:
         """A target is called no more, for this reason; or, without one, it is up again."""
-        if reason:
-            told = f"{target} is down: {reason}. What goes there waits, and is posted once it is up again ..."
-            self._bars.console.print(Text(told, "yellow"))
-        else:
-            self._bars.console.print(Text(f"{target} is up again."))
+        self._bars.console.print(told_down(target, reason))
 
     def left(self, count: int) -> None:
         """So many records are still on their way."""
@@ -65,12 +65,28 @@ class Bars:
         self._bars.update(self._settling, total=max(self._most, 1), completed=done, count=done, rate=rate)
 
 
+def told_down(target: str, reason: str) -> Text:
+    """That a target is down, for this reason; or, without one, that it is up again."""
+    if not reason:
+        return Text(f"{target} is up again.")
+    most = f"{patience.total_seconds() / 60:g} minutes at most"
+    return Text(f"{target} is down: {reason}. Waiting until it is up again, {most} ...", "yellow")
+
+
+def print_waiting(waits_for: dict[str, str]) -> None:
+    """What is left waits for these targets, and why."""
+    for target, why in waits_for.items():
+        say(f"What is left waits for {target}: {why}", "yellow")
+    if waits_for:
+        say("It is kept, and goes on once that is mended: tieout run")
+
+
 def document(done: Ingested) -> dict[str, Any]:
     """The summary as JSON; `at_rest` where everything is embedded."""
     counts: dict[str, int] = {}
     for one in done.at_rest:
         counts[one.state] = counts.get(one.state, 0) + one.count
-    return {**done.summary.as_dict(), "at_rest": counts}
+    return {**done.summary.as_dict(), "at_rest": counts, "waits_for": done.waits_for}
 
 
 def print_summary(summary: Summary, rejects: Path | None) -> None:
@@ -103,7 +119,7 @@ def print_summary(summary: Summary, rejects: Path | None) -> None:
     for error in summary.errors:
         say(error, "red")
     if summary.owed:
-        say(f"{summary.owed:,} messages wait for the broker ({summary.owed_because}); the clock publishes them.")
+        say(f"{summary.owed:,} messages are still to be sent ({summary.owed_because}): by the clock, or tieout run.")
 
 
 def print_at_rest(done: Ingested, *, embedded: bool) -> None:
@@ -126,9 +142,10 @@ def print_at_rest(done: Ingested, *, embedded: bool) -> None:
         say("Some need a person: tieout dead groups")
     if PARKED in states:
         say("Some wait for records that have not arrived; they go on by themselves: tieout status")
-    if states & {IN_FLIGHT, IN_DOUBT}:
-        say("Some wait for a target that is down or can't be opened: tieout status. Once it is back: tieout run")
-    if not states & {DEAD, PARKED, IN_FLIGHT, IN_DOUBT}:
+    print_waiting(done.waits_for)
+    if SUBMITTED in states:
+        say("Some are drafts that a person has to post there; tieout run looks whether that is done")
+    if states <= AT_REST:
         say("Check that both sides agree: tieout balance")
 
 

@@ -7,10 +7,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from contracts.envelope import LIVE, Batch, Envelope, Item
 from contracts.failure import DeadLetter
 from ops.embedded import settle
+from ops.outages import Down, Outages
 from pipeline.messages import derived_id, encode, item_overhead_bytes
 from pipeline.settings import Settings
 from store.dead_letter_filter import DeadLetterFilter
@@ -22,12 +24,15 @@ if TYPE_CHECKING:
 
 
 class RequeueResult(msgspec.Struct, frozen=True, kw_only=True):
-    """`at_rest` is the state each record came to where everything is embedded; with a broker its workers are at it."""
+    """`at_rest` is the state each record came to where everything is embedded, `waits_for` the targets that all that is
+    left waits for, and why; with a broker its workers are at it.
+    """
 
     requeued: int
     skipped: int
     batch: str
     at_rest: dict[str, int] = {}
+    waits_for: dict[str, str] = {}
 
 
 def continuation(letters: Sequence[DeadLetter]) -> Batch:
@@ -95,13 +100,19 @@ def _parts(alike: Sequence[DeadLetter], settings: Settings) -> Iterator[Sequence
     yield part
 
 
-async def requeue(engine: "Engine", letter_ids: Sequence[str], actor: str, reason: str) -> RequeueResult:
-    """Requeue open letters and, where everything is embedded, wait until their records are at rest again."""
+async def requeue(
+    engine: "Engine", letter_ids: Sequence[str], actor: str, reason: str, down: Down | None = None
+) -> RequeueResult:
+    """Requeue open letters and, where everything is embedded, wait as `settle` does; `down` hears of outages."""
     letters = await engine.dead_letters.list(DeadLetterFilter(ids=tuple(letter_ids)))
     done = await engine.dead_letters.requeue(letter_ids, actor, reason, partial(messages_for, settings=engine.settings))
-    await engine.publish_outbox(done.outbox)
-    at_rest: dict[str, int] = {}
-    if engine.settings.embedded:
-        await settle(engine)
-        at_rest = await states_of(engine.db, {letter.record_id for letter in letters if letter.record_id})
-    return RequeueResult(requeued=done.count, skipped=done.skipped, batch=done.batch, at_rest=at_rest)
+    result = RequeueResult(requeued=done.count, skipped=done.skipped, batch=done.batch)
+    if not engine.settings.embedded:
+        await engine.publish_outbox(done.outbox)
+        return result
+    async with Outages(engine, down) as outages:
+        await engine.publish_outbox(done.outbox)
+        await settle(engine, outages)
+        waits_for = outages.waited_for()
+    at_rest = await states_of(engine.db, {letter.record_id for letter in letters if letter.record_id})
+    return replace(result, at_rest=at_rest, waits_for=waits_for)

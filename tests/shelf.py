@@ -58,11 +58,13 @@ class ShelfConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Shelf:
     """`pipeline.ports.Target`. What stands in a room is there for whoever opens a shelf in it, so it is the class's.
 
-    `away`: rooms that nobody gets to now; `opened`: every shelf there was.
+    `away`: rooms that nobody gets to now; `drafts`: rooms where somebody has to post what is there; `opened`: every
+    shelf there was.
     """
 
     rooms: ClassVar[dict[str, dict[str, TargetDocument]]] = defaultdict(dict)
     away: ClassVar[set[str]] = set()
+    drafts: ClassVar[set[str]] = set()
     opened: ClassVar[list["Shelf"]] = []
 
     def __init__(self, config: ShelfConfig, gate: Gate) -> None:
@@ -108,9 +110,9 @@ class Shelf:
             raise LoginFailed(f"{self.name}: this key does not fit")
         return self.rooms[self.config.place]
 
-    @staticmethod
-    def _receipt(reference: str) -> Receipt:
-        return Receipt(target_id=f"shelf:{reference}", state="posted", at=datetime.now(UTC))
+    def _receipt(self, reference: str) -> Receipt:
+        state = "submitted" if self.config.place in self.drafts else "posted"
+        return Receipt(target_id=f"shelf:{reference}", state=state, at=datetime.now(UTC))
 
 
 class ShelfTranslator:
@@ -146,5 +148,6 @@ def shelves(monkeypatch: pytest.MonkeyPatch) -> type[Shelf]:
     monkeypatch.setitem(KINDS, "shelf", "tests.shelf:SHELF")
     Shelf.rooms.clear()
     Shelf.away.clear()
+    Shelf.drafts.clear()
     Shelf.opened.clear()
     return Shelf

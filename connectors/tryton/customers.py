@@ -26,6 +26,7 @@ class Customers:
     kind = KIND
     document_type = document_type_of(Customer)
     bulk_max = 100
+    find_max = 200
 
     def __init__(self, rpc: Rpc, lookups: Lookups) -> None:
         self._rpc = rpc

@@ -40,6 +40,7 @@ class Expenses:
     document_type = document_type_of(Expense)
     #: Posting takes the better part of a second each, whatever is posted with it.
     bulk_max = 20
+    find_max = 200
 
     def __init__(self, rpc: Rpc, lookups: Lookups) -> None:
         self._rpc = rpc

@@ -23,13 +23,14 @@ POSTED, SUBMITTED = "posted", "submitted"
 class Handler(Protocol):
     """One kind of document: `kind` of `TargetDocument`s, `document_type` of the references that they stand under.
 
-    `bulk_max`: documents per `post_bulk`, so few that it ends well within a request's time. Everything raises what
-    `Rpc.call` raises.
+    `bulk_max`: documents per `post_bulk`, and `find_max` references per `find_bulk`, so few that it ends well within a
+    request's time. Everything raises what `Rpc.call` raises.
     """
 
     kind: str
     document_type: str
     bulk_max: int
+    find_max: int
 
     async def post_bulk(self, documents: Sequence[TargetDocument]) -> Sequence[Outcome]:
         """One outcome per document, in order; what it raises is the outcome of all of them."""

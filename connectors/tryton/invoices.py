@@ -65,6 +65,7 @@ class CustomerInvoices:
     document_type = DOCUMENT_TYPE
     #: Posting takes the better part of a second each, whatever is posted with it.
     bulk_max = 20
+    find_max = 200
 
     def __init__(self, rpc: Rpc, lookups: Lookups) -> None:
         self._rpc = rpc

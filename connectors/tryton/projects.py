@@ -48,6 +48,7 @@ class Projects:
     kind = KIND
     document_type = document_type_of(Project)
     bulk_max = 50
+    find_max = 200
 
     def __init__(self, rpc: Rpc, lookups: Lookups) -> None:
         self._rpc, self._lookups = rpc, lookups

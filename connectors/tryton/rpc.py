@@ -4,7 +4,7 @@ import asyncio
 import base64
 import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
@@ -121,15 +121,21 @@ class Rpc:
     async def _page(
         self, model: str, domain: list[Any], fields: Sequence[str], context: Mapping[str, Any] | None
     ) -> list[dict[str, Any]]:
-        """The first page of a search. Tryton finds first, then reads, and refuses where something is gone by then."""
-        for _ in range(page_attempts_max):
-            with suppress(Gone):
+        """The first page of a search. Tryton finds first, then reads, and refuses where something is gone by then.
+
+        Raises what `call` raises, and TransientError when that is so each time.
+        """
+        for attempt in range(1, page_attempts_max + 1):
+            try:
                 page: list[dict[str, Any]] = await self.call(
                     model, "search_read", domain, 0, self.config.page_max, [["id", "ASC"]], fields, context=context
                 )
                 return page
-        message = f"{self.config.name}: of {model} something is removed each time that it is read"
-        raise TransientError(message, burns_attempt=False)
+            except Gone as gone:
+                if attempt == page_attempts_max:
+                    message = f"{self.config.name}: of {model} something is removed each time that it is read"
+                    raise TransientError(message) from gone
+        raise AssertionError("the last attempt returns or raises")
 
     async def wizard(self, name: str, model: str, number: int, values: Mapping[str, Any], button: str) -> None:
         """Run a wizard on one record: fill in its first page and press `button`, which is one transaction.

@@ -64,7 +64,7 @@ class TrytonTarget:
             for handler in self._handlers
         }
         self._finding = {
-            handler.document_type: Door(handler.find_bulk, bulk_max=config.find_max, **bounds)
+            handler.document_type: Door(handler.find_bulk, bulk_max=min(config.find_max, handler.find_max), **bounds)
             for handler in self._handlers
         }
 

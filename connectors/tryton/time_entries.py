@@ -39,6 +39,7 @@ class TimeEntries:
     kind = TIMESHEET_LINE
     document_type = "time_entry.v1"
     bulk_max = 500
+    find_max = 500
 
     def __init__(self, rpc: Rpc, lookups: Lookups) -> None:
         self._rpc, self._lookups = rpc, lookups

@@ -44,6 +44,7 @@ class Workers:
     kind = KIND
     document_type = document_type_of(Worker)
     bulk_max = 100
+    find_max = 200
 
     def __init__(self, rpc: Rpc, lookups: Lookups) -> None:
         self._rpc, self._lookups = rpc, lookups

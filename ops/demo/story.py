@@ -44,6 +44,7 @@ class Bars(Protocol):
 
     def read(self, state: Progress) -> None: ...
     def left(self, count: int) -> None: ...
+    def down(self, target: str, reason: str) -> None: ...
 
 
 class Narrator(Protocol):
@@ -153,6 +154,7 @@ class _Teller:
                 actor=ACTOR,
                 progress=bars.read,
                 left=bars.left,
+                down=bars.down,
             )
         self.narrator.ingested(export, done)
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from decimal import Decimal
 from typing import Any
 
@@ -163,6 +163,28 @@ async def test_what_waits_behind_a_call_that_hangs_is_known_not_to_have_been_sen
     for document in (first, second):
         await posted_in_the_end(target, document)
     assert len(lines_of(call, name)) == 2
+
+
+async def test_a_look_up_does_not_wait_for_a_call_that_creates(open_through: Open, name: str):
+    keeps, kept, go = False, asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def gate() -> AsyncIterator[None]:
+        if keeps and not kept.is_set():
+            kept.set()
+            await go.wait()
+        yield
+
+    target, document = open_through(gate), entry("TE-1", target=name)
+    await warmed(target, name)
+    await target.post(document)
+    keeps = True
+    creating = asyncio.create_task(target.post(entry("TE-2", target=name)))
+    await kept.wait()
+    assert is_as_sent(await target.find(document.reference), document)
+    assert not creating.done()
+    go.set()
+    await creating
 
 
 async def test_nothing_is_sent_of_a_bulk_that_is_given_up_while_it_waits_for_its_turn(

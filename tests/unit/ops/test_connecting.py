@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from sqlalchemy import insert, select
 
-import ops.embedded
 from ops.bootstrap import Engine, open_engine
 from ops.embedded import Ingested, ingest_and_settle
 from ops.ingest.mapping import load_mapping
@@ -30,8 +29,6 @@ ATTIC = TargetSpec(name="attic", kind="shelf", options={"place": "room 1"}, secr
 OPEN = {"ATTIC_KEY": SESAME}
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 QUICK_TO_OPEN = {"failures_max": 2, "open_first_ms": 60_000}
-#: Down after one call that fails, and tried again soon.
-FRAGILE = msgspec.structs.replace(ATTIC, limits={"failures_max": 1, "open_first_ms": 200, "open_max_ms": 200})
 RULES = """
 [[routing]]
 document_type = "expense"
@@ -59,13 +56,13 @@ async def working(settings: Settings, environment: dict[str, str]) -> AsyncItera
         yield engine
 
 
-async def ingested(engine: Engine, *subjects: str, down: Callable[[str, str], None] | None = None) -> Ingested:
+async def ingested(engine: Engine, *subjects: str) -> Ingested:
     """Expenses of 10 euros each, brought to rest."""
     folder = engine.settings.data_dir
     rows = "".join(f"{subject},2025-03-03,10.00,Travel\n" for subject in subjects)
     (folder / "export.csv").write_text(f"id,date,amount,kind\n{rows}")
     mapping = load_mapping(folder / "map.toml")
-    return await ingest_and_settle(engine, [folder / "export.csv"], mapping, lane="live", actor="ann", down=down)
+    return await ingest_and_settle(engine, [folder / "export.csv"], mapping, lane="live", actor="ann")
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -174,33 +171,6 @@ async def test_what_waited_goes_on_in_a_process_that_has_the_secret(settings: Se
     async with working(settings, OPEN) as engine:
         await engine.drain()
         assert await delivery(engine, "attic") == ("reconciled", True)
-        assert (await tie_out(engine)).holds
-
-
-async def test_a_target_that_is_down_is_waited_for_and_told_about(settings: Settings) -> None:
-    told: list[tuple[str, str]] = []
-    async with working(settings, OPEN) as engine:
-        await add_target(engine, FRAGILE, "ann")
-        Shelf.away.add("room 1")
-        waiting = asyncio.create_task(ingested(engine, "X-1", down=lambda *said: told.append(said)))
-        await until(lambda: told)
-        Shelf.away.clear()
-        await waiting
-        assert await delivery(engine, "attic") == ("reconciled", True)
-    assert told == [("attic", "nobody gets to room 1"), ("attic", "")]
-
-
-async def test_a_target_that_stays_down_is_not_waited_for_for_ever(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ops.embedded, "down_patience_s", 0.5)
-    async with working(settings, OPEN) as engine:
-        await add_target(engine, FRAGILE, "ann")
-        Shelf.away.add("room 1")
-        done = await ingested(engine, "X-1", "X-2")
-        assert [(one.state, one.count) for one in done.at_rest] == [("in_flight", 2)]
-        Shelf.away.clear()
-        await engine.drain()
         assert (await tie_out(engine)).holds
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from connectors.http.secrets import Secret
 from connectors.tryton.config import TrytonConfig
-from connectors.tryton.rpc import Rpc
+from connectors.tryton.faults import Gone
+from connectors.tryton.rpc import Rpc, page_attempts_max
 from pipeline.errors import TransientError
 from tests.unit.connectors.http.server import Reply, Request, serving
 
@@ -47,4 +48,6 @@ async def test_what_can_not_be_read_because_things_are_removed_all_the_time_is_t
     async with serving(tryton_with(lambda: {"error": GONE})) as server:
         with pytest.raises(TransientError, match="removed each time") as raised:
             await listed(server.url)
-    assert not raised.value.burns_attempt
+    assert (raised.value.burns_attempt, type(raised.value.__cause__)) == (True, Gone)
+    looks = [request for request in server.requests if b"invoice.search_read" in request.body]
+    assert len(looks) == page_attempts_max
