@@ -70,13 +70,13 @@ def told_down(target: str, reason: str) -> Text:
     if not reason:
         return Text(f"{target} is up again.")
     most = f"{patience.total_seconds() / 60:g} minutes at most"
-    return Text(f"{target} is down: {reason}. Waiting until it is up again, {most} ...", "yellow")
+    return Text(f"{reason}. Waiting until {target} is up again, {most} ...", "yellow")
 
 
 def print_waiting(waits_for: dict[str, str]) -> None:
     """What is left waits for these targets, and why."""
     for target, why in waits_for.items():
-        say(f"What is left waits for {target}: {why}", "yellow")
+        say(f"What is left waits for {target} ({why}).", "yellow")
     if waits_for:
         say("It is kept, and goes on once that is mended: tieout run")
 

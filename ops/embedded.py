@@ -70,6 +70,8 @@ async def ingest_and_settle(
         summary = await take(publish=outages.publish)
         await settle(engine, outages, left)
         waits_for = outages.waited_for()
+    if summary.owed:
+        summary.owed = await engine.outbox.count()
     run_ids = [file.run_id for file in summary.files if file.run_id is not None]
     return Ingested(summary=summary, at_rest=await states_of_runs(engine.db, run_ids), waits_for=waits_for)
 

@@ -116,7 +116,7 @@ class Outages:
                 self._tell(name, "")
             known.failed_at, known.reason = None, ""
         elif standing.last_error_at != known.before:
-            known.reason = (standing.last_error or "it does not answer").removeprefix(f"{name} ")
+            known.reason = standing.last_error or f"{name} does not answer"
             if known.failed_at is None:
                 known.failed_at = standing.last_error_at
                 if self._tell is not None:

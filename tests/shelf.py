@@ -10,12 +10,11 @@ import pytest
 
 from connectors.catalogue import KINDS
 from connectors.http.client import Gate
-from connectors.http.outcome import LoginFailed
+from connectors.http.outcome import LoginFailed, Unreachable
 from connectors.http.secrets import Secret
 from connectors.kinds import Kind
 from contracts.channels import Enriched, Receipt, TargetDocument
 from contracts.money import Money
-from pipeline.errors import TransientError
 from pipeline.ports import Capabilities, Found, Total
 from pipeline.stage import Context
 
@@ -105,7 +104,7 @@ class Shelf:
         if self.closed:
             raise RuntimeError("it was closed while somebody was about to call it")
         if self.config.place in self.away:
-            raise TransientError(f"nobody gets to {self.config.place}")
+            raise Unreachable(f"nobody gets to {self.config.place}")
         if self.config.key.reveal() != SESAME:
             raise LoginFailed(f"{self.name}: this key does not fit")
         return self.rooms[self.config.place]
