@@ -72,9 +72,14 @@ class EmbeddedBroker(Transport):
             self._fewer.clear()
             await self._fewer.wait()
 
+    @property
+    def full(self) -> bool:
+        """As many messages are at hand as may be."""
+        return self._outstanding >= self._depth_max
+
     async def has_room(self) -> None:
         """Wait until fewer than `depth_max` messages are at hand."""
-        while self._outstanding >= self._depth_max:
+        while self.full:
             self._fewer.clear()
             await self._fewer.wait()
 

@@ -80,7 +80,7 @@ async def settle(engine: "Engine", outages: Outages, left: Callable[[int], None]
     """Wait until everything is finished, parked, or waits for a person or for a target that is not to be had."""
     draining = asyncio.create_task(engine.drain())
     try:
-        while not draining.done() and not outages.stalled.is_set():
+        while not draining.done() and not await outages.stalled():
             if left is not None:
                 left(await count_in(engine.db, MOVING))
             await asyncio.wait([draining], timeout=watch_every_s)

@@ -37,18 +37,14 @@ class _Known(msgspec.Struct):
 
 
 class Outages:
-    """Looks at the targets of an embedded engine for as long as it is entered; `tell` hears of those that fail.
-
-    `stalled` is set once all that is left waits, for targets that can't be opened or have failed for too long, or for
-    people who look after drafts: to sit here longer is to no avail.
-    """
+    """Looks at the targets of an embedded engine for as long as it is entered; `tell` hears of those that fail."""
 
     def __init__(self, engine: "Engine", tell: Down | None = None) -> None:
         self._engine, self._tell = engine, tell
         # By guard: one that is set up anew meanwhile is another one.
         self._known: dict[Guard, _Known] = {}
+        self._given_up: set[str] = set()
         self._watching: asyncio.Task[None] | None = None
-        self.stalled = asyncio.Event()
 
     async def __aenter__(self) -> "Outages":
         await self._look()
@@ -63,33 +59,42 @@ class Outages:
             await self._look()
 
     async def publish(self, rows: Sequence[OutboxRow]) -> None:
-        """`Engine.publish_when_room`, as long as there is a prospect of room.
+        """`Engine.publish_when_room`, as long as there is room, or a prospect of it.
 
         Raises:
           TransientError: there is none; the rows stay owed. And what that raises.
         """
         publishing = asyncio.ensure_future(self._engine.publish_when_room(rows))
-        stalled = asyncio.create_task(self.stalled.wait())
         try:
-            await asyncio.wait((publishing, stalled), return_when=asyncio.FIRST_COMPLETED)
-            if not publishing.done():
-                raise TransientError(f"all that is under way waits for {', '.join(self.waited_for())}")
+            while not (await asyncio.wait((publishing,), timeout=look_every_s))[0]:
+                if self._broker.full and await self.stalled():
+                    raise TransientError(f"all that is under way waits for {', '.join(self.waited_for())}")
             publishing.result()
         finally:
             publishing.cancel()
-            stalled.cancel()
-            await asyncio.wait((publishing, stalled))
+            await asyncio.wait((publishing,))
+
+    async def stalled(self) -> bool:
+        """Whether all that is left waits for targets that can't be opened or have failed for too long, or for people
+        who look after drafts: to sit here longer is to no avail.
+        """
+        waits_for = self._broker.waits_for()
+        if not waits_for:
+            return False
+        to_no_avail = waits_for <= {*self._engine.connected.unopened, *self._given_up}
+        return to_no_avail or not await count_in(self._engine.db, MOVING)
 
     def waited_for(self) -> dict[str, str]:
         """The targets that all that is left waits for, and why; none while anything is worked on."""
         connected = self._engine.connected
         down = {name: self._known[guard].reason for name, guard in connected.guards.items() if guard in self._known}
         reasons = {name: reason for name, reason in {**down, **connected.unopened}.items() if reason}
-        return {name: reasons[name] for name in sorted(self._waits_for()) if name in reasons}
+        return {name: reasons[name] for name in sorted(self._broker.waits_for()) if name in reasons}
 
-    def _waits_for(self) -> frozenset[str]:
+    @property
+    def _broker(self) -> EmbeddedBroker:
         assert isinstance(self._engine.broker, EmbeddedBroker), "only an embedded engine knows what is left"
-        return self._engine.broker.waits_for()
+        return self._engine.broker
 
     async def _watch(self) -> None:
         while True:
@@ -97,17 +102,14 @@ class Outages:
             await self._look()
 
     async def _look(self) -> None:
-        connected = self._engine.connected
-        to_no_avail = set(connected.unopened)
-        for name, guard in list(connected.guards.items()):
+        given_up = set()
+        for name, guard in list(self._engine.connected.guards.items()):
             standing = await guard.snapshot()
             known = self._known.setdefault(guard, _Known(standing.last_error_at))
             self._note(name, known, standing)
             if known.failed_at and standing.last_error_at and standing.last_error_at - known.failed_at > patience:
-                to_no_avail.add(name)
-        waits_for = self._waits_for()
-        if waits_for and (waits_for <= to_no_avail or not await count_in(self._engine.db, MOVING)):
-            self.stalled.set()
+                given_up.add(name)
+        self._given_up = given_up
 
     def _note(self, name: str, known: _Known, standing: Snapshot) -> None:
         """Tell when it has failed since we look, and when it is up again."""

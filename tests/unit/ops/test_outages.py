@@ -124,6 +124,17 @@ async def test_what_is_more_than_may_be_under_way_is_accepted_all_the_same(
     assert (await tie_out(engine)).holds
 
 
+@pytest.mark.usefixtures("impatient")
+async def test_what_is_left_of_before_keeps_nothing_new_from_being_done(engine: Engine) -> None:
+    """All of that waits for a target that is not to be had: so it is when the next command begins."""
+    Shelf.drafts.add("room 1")
+    await ingested(engine, 2)
+    Shelf.drafts.clear()
+    done = await ingested(engine, 5)
+    assert (done.summary.owed, states(done)) == (0, {"reconciled": 3})
+    assert len(Shelf.rooms["room 1"]) == 5
+
+
 async def test_an_outage_that_was_over_before_is_not_told(engine: Engine) -> None:
     told = Told()
     Shelf.away.add("room 1")
