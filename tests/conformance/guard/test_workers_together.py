@@ -42,13 +42,14 @@ async def test_calls_at_once_are_counted_over_all_of_them(worker):
 async def test_many_callers_never_are_more_at_once_than_the_target_bears(worker):
     workers = [worker(concurrency=2, wait_max_ms=30_000) for _ in range(3)]
     under_way, most, done = 0, 0, 0
+    two = asyncio.Barrier(2)
 
     async def calls(guard: Guard) -> None:
         nonlocal under_way, most, done
         async with guard():
             under_way += 1
             most = max(most, under_way)
-            await asyncio.sleep(0)
+            await two.wait()
             under_way -= 1
             done += 1
 

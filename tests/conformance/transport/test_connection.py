@@ -84,11 +84,13 @@ async def test_a_node_that_is_lost_while_it_lets_us_in_is_not_taken_for_a_refusa
         """Hands on what the server says first; the client's answer, with its password, is the end of it."""
         server = urlsplit(amqp_url)
         far_reader, far_writer = await asyncio.open_connection(server.hostname, server.port)
-        far_writer.write(await reader.read(8))
-        writer.write(await far_reader.read(65536))
-        await reader.read(65536)
-        for end in (writer, far_writer):
-            end.transport.abort()
+        try:
+            far_writer.write(await reader.read(8))
+            writer.write(await far_reader.read(65536))
+            await reader.read(65536)
+        finally:
+            for end in (writer, far_writer):
+                end.transport.abort()
 
     dying = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     async with dying:
