@@ -78,6 +78,8 @@ class Outages:
         """Whether all that is left waits for targets that can't be opened or have failed for too long, or for people
         who look after drafts: to sit here longer is to no avail.
         """
+        if self._watching is not None and self._watching.done():
+            self._watching.result()  # It only ends by failing: nobody would notice any more.
         waits_for = self._broker.waits_for()
         if not waits_for:
             return False
